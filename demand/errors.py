@@ -1,0 +1,76 @@
+"""The program's own errors: each says what is wrong, where, and the way out."""
+
+from __future__ import annotations
+
+EXIT_ERROR = 1
+EXIT_GATE = 2
+EXIT_USAGE = 64
+
+
+class DemandError(Exception):
+    """A failure that a user can understand and act on.
+
+    Raised with one message that names the file, row, column or field, and what to
+    do about it. The doors print that message and end with :attr:`exit_status`;
+    no traceback is shown.
+    """
+
+    exit_status: int = EXIT_ERROR
+
+
+class AdsFileError(DemandError):
+    """A file of ads cannot be read as ads: missing, binary, truncated, wrong columns."""
+
+
+class AdError(DemandError):
+    """What came as ads, but not in a file, is none: a wrong, unknown or missing field.
+
+    Parameters
+    ----------
+    problem
+        What is wrong, with the field's name, but without the ad's position.
+    field
+        The field concerned, None where it is the whole ad or all of them.
+    row
+        Position of the ad among those that came together, from 0, or None.
+    """
+
+    def __init__(self, problem: str, *, field: str | None = None, row: int | None = None) -> None:
+        super().__init__(problem if row is None else f"ad {row}: {problem}")
+        self.field = field
+        self.row = row
+
+
+class ConfigError(DemandError):
+    """A configuration file has an unknown key or a value of the wrong kind."""
+
+
+class StateError(DemandError):
+    """The program's own state is in use, damaged, or cannot be written."""
+
+
+class ModelError(DemandError):
+    """A saved model is missing, damaged, or of a format this version cannot read."""
+
+
+class ServingError(DemandError):
+    """A model server did not start, did not answer, or answered wrongly."""
+
+
+class GateRefusal(DemandError):
+    """A gate said no: the run ends with exit status 2 and nothing that served changes.
+
+    Parameters
+    ----------
+    gate
+        Which gate: ``data``, ``checks``, ``rmse`` or ``champion``.
+    reason
+        One line: what was observed, what was demanded.
+    """
+
+    exit_status = EXIT_GATE
+
+    def __init__(self, gate: str, reason: str) -> None:
+        super().__init__(f"the {gate} gate said no: {reason}")
+        self.gate = gate
+        self.reason = reason
