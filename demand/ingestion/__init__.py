@@ -1,0 +1,1 @@
+"""Files and records of ads into typed rows."""

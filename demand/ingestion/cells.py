@@ -1,0 +1,147 @@
+"""What one cell of a file, or one text or date of a request, means: the parser of both.
+
+Every parser takes the text of a cell and returns its typed value and a reason: None
+where the cell is understood (or empty, then the value is the kind's missing value),
+and otherwise the reason why not, in words that fit after "row 7, price: ".
+"""
+
+from __future__ import annotations
+
+import datetime
+import math
+import re
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from demand.ads import Kind
+
+NOT_A_DATE = np.datetime64("NaT", "ns")
+# The reason of a text that has not even the form of a date.
+UNLIKE_A_DATE = "not a date like 2017-03-28"
+
+# Spellings of "no value" that pandas, R and databases write into columns of numbers and
+# dates. In a text column they are words like any other.
+_MISSING_WORDS = frozenset({"", "nan", "na", "n/a", "nat", "null", "none"})
+_NUMBER = re.compile(r"[+-]?(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE][+-]?[0-9]+)?")
+_DECIMAL_COMMA = re.compile(r"[+-]?[0-9][0-9\s'.]*,[0-9]+")
+_GROUPED = re.compile(r"[+-]?[0-9]{1,3}(?:[\s'_,][0-9]{3})+(?:\.[0-9]*)?")
+_DATE = re.compile(
+    r"([0-9]{4}-[0-9]{2}-[0-9]{2})"
+    r"(?:[T ][0-9]{2}:[0-9]{2}(?::[0-9]{2}(?:\.[0-9]+)?)?(?:Z|[+-][0-9]{2}:?[0-9]{2})?)?"
+)
+# A double has 17 significant digits; anything this long was never one.
+_NUMBER_LENGTH_MAX = 100
+# The whole years that datetime64[ns] can hold.
+_YEAR_MIN, _YEAR_MAX = 1678, 2261
+
+
+def parse_text(cell: str) -> tuple[str | None, str | None]:
+    """Return the text as written, or None where it is empty or only white space.
+
+    NUL characters, which no ad contains and many programs choke on, are removed and
+    named in the reason.
+    """
+    reason = None
+    if "\0" in cell:
+        cell = cell.replace("\0", "")
+        reason = "NUL byte in the text"
+    return (None if not cell or cell.isspace() else cell), reason
+
+
+def parse_number(cell: str) -> tuple[float, str | None]:
+    """Return a finite decimal number as the nearest float64, NaN where missing.
+
+    Written as in ``1300``, ``1300.5`` or ``1.3e3``. Decimal commas and grouped
+    thousands are not guessed at: ``1,300`` means two numbers in two countries.
+    """
+    text = cell.strip()
+    if _NUMBER.fullmatch(text) and len(text) <= _NUMBER_LENGTH_MAX:
+        value = float(text)
+        if math.isinf(value):
+            return math.nan, "too large for a 64-bit number"
+        if value == 0.0 and text.startswith("-"):
+            return math.nan, "negative zero: write 0"
+        return value, None
+    if text.lower() in _MISSING_WORDS:
+        return math.nan, None
+    return math.nan, _why_no_number(text)
+
+
+def _why_no_number(text: str) -> str:
+    if "\0" in text:
+        return "NUL byte in the number"
+    if len(text) > _NUMBER_LENGTH_MAX:
+        return f"{len(text)} characters are no number"
+    if text.lower().lstrip("+-") in {"inf", "infinity"}:
+        return "infinite"
+    if _GROUPED.fullmatch(text):
+        return "thousands separator: write 1300.50"
+    if _DECIMAL_COMMA.fullmatch(text):
+        return "decimal comma: write 1300.50"
+    return "text where a number is expected"
+
+
+def parse_integer(cell: str) -> tuple[float, str | None]:
+    """Return a whole number as float64, NaN where missing; ``1008.0`` is whole."""
+    value, reason = parse_number(cell)
+    if reason is None and not math.isnan(value) and not value.is_integer():
+        return math.nan, "not a whole number"
+    return value, reason
+
+
+def parse_date(cell: str) -> tuple[np.datetime64, str | None]:
+    """Return the calendar day of an ISO 8601 date or time as datetime64[ns].
+
+    A time of day and a time zone may follow and are dropped: the day counts as it
+    was written.
+    """
+    text = cell.strip()
+    match = _DATE.fullmatch(text)
+    if match is None:
+        if text.lower() in _MISSING_WORDS:
+            return NOT_A_DATE, None
+        return NOT_A_DATE, UNLIKE_A_DATE
+    try:
+        day = datetime.date.fromisoformat(match[1])
+    except ValueError:
+        return NOT_A_DATE, "no such day in the calendar"
+    if not _YEAR_MIN <= day.year <= _YEAR_MAX:
+        return NOT_A_DATE, f"outside the years {_YEAR_MIN} to {_YEAR_MAX}"
+    return np.datetime64(day, "ns"), None
+
+
+PARSERS: dict[Kind, Callable[[str], tuple[Any, str | None]]] = {
+    "text": parse_text,
+    "number": parse_number,
+    "integer": parse_integer,
+    "date": parse_date,
+}
+
+DTYPES: dict[Kind, str] = {
+    "text": "object",
+    "number": "float64",
+    "integer": "float64",
+    "date": "datetime64[ns]",
+}
+
+_MISSING: dict[Kind, Any] = {
+    "text": None,
+    "number": math.nan,
+    "integer": math.nan,
+    "date": NOT_A_DATE,
+}
+
+
+def missing_values(kind: Kind, rows: int) -> npt.NDArray[Any]:
+    """Return an array of shape (rows,) in which every value is missing."""
+    return np.full(rows, _MISSING[kind], dtype=DTYPES[kind])
+
+
+def typed_array(kind: Kind, values: list[Any]) -> npt.NDArray[Any]:
+    """Return parsed values as an array of the kind's dtype, shape (len(values),)."""
+    array = np.empty(len(values), dtype=DTYPES[kind])
+    array[:] = values
+    return array
