@@ -1,0 +1,1 @@
+"""Great Expectations: which rows are ads, and which tables may be trained on."""
