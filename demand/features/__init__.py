@@ -1,0 +1,1 @@
+"""From ads to arrays."""

@@ -1,0 +1,107 @@
+"""Ads as columns of plain lists and arrays: the form in which features are computed."""
+
+from __future__ import annotations
+
+import datetime
+import numbers
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from demand.ads import INPUT_COLUMNS
+from demand.ingestion.cells import NOT_A_DATE, parse_date, parse_number
+
+Floats = NDArray[np.float64]
+
+TEXT_COLUMNS = tuple(c.name for c in INPUT_COLUMNS if c.kind == "text")
+NUMBER_COLUMNS = tuple(c.name for c in INPUT_COLUMNS if c.kind in ("number", "integer"))
+
+
+@dataclass(frozen=True)
+class AdColumns:
+    """The ads of a request, a batch or a file.
+
+    Parameters
+    ----------
+    rows
+        Number of ads, n.
+    text
+        For each text column a list of n strings; None where missing.
+    number
+        For each number column an array of shape (n,); NaN where missing.
+    weekday
+        Day of the week of the activation date, shape (n,), Monday is 0; NaN where missing.
+    """
+
+    rows: int
+    text: dict[str, list[str | None]]
+    number: dict[str, Floats]
+    weekday: Floats
+
+    @classmethod
+    def from_frame(cls, frame: pd.DataFrame) -> AdColumns:
+        """Take the known columns of ``frame`` in any order; absent ones count as missing."""
+        n = len(frame)
+        text: dict[str, list[str | None]] = {}
+        for name in TEXT_COLUMNS:
+            if name in frame.columns:
+                values = frame[name].tolist()
+                text[name] = [value if isinstance(value, str) else None for value in values]
+            else:
+                text[name] = [None] * n
+        number = {
+            name: _numbers(frame[name]) if name in frame.columns else np.full(n, np.nan)
+            for name in NUMBER_COLUMNS
+        }
+        weekday = np.full(n, np.nan)
+        if "activation_date" in frame.columns:
+            weekday = _weekdays(frame["activation_date"])
+        return cls(n, text, number, weekday)
+
+    @classmethod
+    def from_record(cls, ad: Mapping[str, Any]) -> AdColumns:
+        """Take one ad as a mapping; absent keys and None count as missing."""
+        text: dict[str, list[str | None]] = {}
+        for name in TEXT_COLUMNS:
+            value = ad.get(name)
+            text[name] = [value if isinstance(value, str) else None]
+        number = {name: np.array([_number(ad.get(name))]) for name in NUMBER_COLUMNS}
+        return cls(1, text, number, np.array([_weekday(ad.get("activation_date"))]))
+
+
+def _numbers(column: pd.Series[Any]) -> Floats:
+    if column.dtype.kind in "fiu":
+        return column.to_numpy(dtype=np.float64, na_value=np.nan)
+    return np.array([_number(value) for value in column], dtype=np.float64)
+
+
+def _number(value: object) -> float:
+    """Return a number, or a text that is one, as float64; NaN for anything else."""
+    if isinstance(value, str):
+        return parse_number(value)[0]
+    try:
+        return float(value) if isinstance(value, numbers.Real) else np.nan
+    except OverflowError:
+        return np.nan
+
+
+def _weekdays(column: pd.Series[Any]) -> Floats:
+    if column.dtype.kind == "M":
+        days: Floats = column.dt.dayofweek.to_numpy(dtype=np.float64, na_value=np.nan)
+        return days
+    return np.array([_weekday(value) for value in column], dtype=np.float64)
+
+
+def _weekday(value: object) -> float:
+    """Return the day of the week of a date or of its ISO text; NaN for anything else.
+
+    Texts are read one by one, as in a file of ads: pandas would read a column of them
+    by the form of the first.
+    """
+    known = isinstance(value, str | datetime.date | np.datetime64)
+    day = parse_date(str(value))[0] if known else NOT_A_DATE
+    return float(pd.Timestamp(day).dayofweek)

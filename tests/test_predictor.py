@@ -1,0 +1,342 @@
+from __future__ import annotations
+
+import json
+import math
+import pickletools
+import shutil
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from safetensors.numpy import load_file, save_file
+
+from demand.ads import INPUT_COLUMNS, TARGET
+from demand.errors import ModelError, StateError
+from demand.ingestion.records import frame_from_records
+from demand.predictor import ARRAYS_NAME, BLOCK, FORMAT, JSON_NAME, Predictor
+from demand.reference import reference
+from demand.trainer import train
+from tests.ads_factory import make_ads
+from tests.full_disk import full_disk
+from tests.tiny_model import TRAINING, tiny_features, tiny_predictor
+
+ADS = make_ads(80, seed=7).drop(columns=TARGET)
+OPTIONAL = [c.name for c in INPUT_COLUMNS if c.name not in ("title", "category_name")]
+AD = {"title": "Велосипед горный", "category_name": "Велосипеды", "price": 9000}
+
+
+@pytest.fixture(scope="module")
+def predictor() -> Predictor:
+    return tiny_predictor()
+
+
+@pytest.fixture(scope="module")
+def answers(predictor: Predictor) -> np.ndarray:
+    return predictor.predict(ADS)
+
+
+@pytest.fixture
+def folder(predictor: Predictor, tmp_path: Path) -> Path:
+    predictor.save(tmp_path / "model")
+    return tmp_path / "model"
+
+
+def test_answers_are_probabilities_that_differ(answers: np.ndarray) -> None:
+    assert answers.shape == (80,)
+    assert answers.dtype == np.float64
+    assert (answers >= 0).all()
+    assert (answers <= 1).all()
+    assert len(np.unique(answers)) > 40
+
+
+def texts(change: Callable[[str], str]) -> pd.DataFrame:
+    """Return the ads with every text but the ids changed."""
+    changed = ADS.copy()
+    for column in INPUT_COLUMNS:
+        if column.kind == "text" and column.name not in ("item_id", "user_id", "image"):
+            changed[column.name] = [v if v is None else change(v) for v in ADS[column.name]]
+    return changed
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        str.upper,
+        str.lower,
+        lambda text: text.replace("ё", "е").replace("Ё", "Е"),
+        lambda text: f"{text}  \n",
+        lambda text: f" \t{text}",
+    ],
+    ids=["upper", "lower", "yo", "space after", "space before"],
+)
+def test_the_way_of_writing_does_not_change_answers(
+    predictor: Predictor, answers: np.ndarray, change: Callable[[str], str]
+) -> None:
+    np.testing.assert_array_equal(predictor.predict(texts(change)), answers)
+
+
+@pytest.mark.parametrize("end", ["🙂", " 🎉🎉", "!!!", "...", " —", "\u200b", "️"])
+def test_emoji_and_punctuation_do_not_change_answers(
+    predictor: Predictor, answers: np.ndarray, end: str
+) -> None:
+    changed = ADS.copy()
+    for name in ("title", "description"):
+        changed[name] = [v if v is None else v.replace(" ", f"{end} ") + end for v in ADS[name]]
+    np.testing.assert_array_equal(predictor.predict(changed), answers)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda ads: ads[ads.columns[::-1]],
+        lambda ads: ads.assign(item_id="?", user_id="nobody"),
+        lambda ads: ads.drop(columns=["item_id", "user_id"]),
+        lambda ads: ads.assign(colour="red"),
+        lambda ads: ads.assign(**{TARGET: 1.0}),
+        lambda ads: ads.set_index(pd.Index(range(7, 7 + len(ads)))),
+        lambda ads: ads.assign(image="f" * 64).where(ads["image"].notna(), ads),
+    ],
+    ids=["order", "ids", "no ids", "other column", "the target", "index", "image id"],
+)
+def test_what_says_nothing_of_the_ad_does_not_change_answers(
+    predictor: Predictor, answers: np.ndarray, change: Callable[[pd.DataFrame], pd.DataFrame]
+) -> None:
+    np.testing.assert_array_equal(predictor.predict(change(ADS)), answers)
+
+
+def test_the_order_of_ads_is_that_of_answers(predictor: Predictor, answers: np.ndarray) -> None:
+    np.testing.assert_allclose(predictor.predict(ADS[::-1]), answers[::-1], rtol=0, atol=1e-6)
+
+
+def test_many_ads_are_answered_in_blocks(predictor: Predictor, answers: np.ndarray) -> None:
+    many = pd.concat([ADS] * (BLOCK // len(ADS) + 2), ignore_index=True)
+    found = predictor.predict(many)
+    assert len(found) == len(many) > BLOCK
+    np.testing.assert_allclose(found[-80:], answers, rtol=0, atol=1e-6)
+
+
+def test_no_ads_get_no_answers(predictor: Predictor) -> None:
+    assert predictor.predict(ADS.head(0)).shape == (0,)
+
+
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize("column", OPTIONAL)
+def test_an_optional_column_may_be_absent_or_empty(predictor: Predictor, column: str) -> None:
+    absent = predictor.predict(ADS.drop(columns=column))
+    empty = ADS.assign(**{column: pd.NaT if column == "activation_date" else None})
+    assert np.isfinite(absent).all()
+    np.testing.assert_array_equal(predictor.predict(empty), absent)
+
+
+@pytest.mark.filterwarnings("error")
+def test_title_and_category_are_enough(predictor: Predictor) -> None:
+    assert np.isfinite(predictor.predict(ADS[["title", "category_name"]])).all()
+
+
+@pytest.mark.parametrize("column", ["title", "category_name"])
+def test_an_absent_required_column_is_named(predictor: Predictor, column: str) -> None:
+    with pytest.raises(ModelError, match=f"no column {column}"):
+        predictor.predict(ADS.drop(columns=column))
+
+
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize("column", ["category_name", "region", "city", "param_1", "user_type"])
+def test_an_unseen_value_is_answered(predictor: Predictor, column: str) -> None:
+    ads = ADS.assign(**{column: "нет такого"})
+    assert np.isfinite(predictor.predict(ads)).all()
+
+
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize(
+    "odd",
+    [
+        {"price": 0},
+        {"price": 1},
+        {"price": 79e9},
+        {"price": 1e300},
+        {"price": -5},
+        {"price": math.inf},
+        {"item_seq_number": -1},
+        {"item_seq_number": -1000},
+        {"item_seq_number": 10**30},
+        {"image_top_1": -3},
+        {"image_top_1": 2**64},
+        {"image_top_1": 0.5},
+        {"title": ""},
+        {"title": "🙂🙂"},
+        {"title": "自転車 売ります"},
+        {"title": "דרגש أريكة Ñandú"},
+        {"title": "\ud83d"},
+        {"description": "\0"},
+        {"activation_date": "not a date"},
+        {"activation_date": "9999-12-31"},
+        {"activation_date": "12:30"},
+    ],
+    ids=repr,
+)
+def test_an_odd_ad_gets_a_probability(predictor: Predictor, odd: dict[str, Any]) -> None:
+    ad = AD | odd
+    answer = predictor.predict_one(ad)
+    assert 0.0 <= answer <= 1.0
+    assert predictor.predict(pd.DataFrame([ad]))[0] == pytest.approx(answer, abs=1e-6)
+
+
+def test_a_description_of_five_megabytes_is_answered_in_bounded_time(predictor: Predictor) -> None:
+    started = time.process_time()
+    answer = predictor.predict_one(AD | {"description": "почти новый велосипед, " * 220_000})
+    assert 0.0 <= answer <= 1.0
+    assert time.process_time() - started < 5.0
+
+
+def test_one_ad_is_answered_as_in_a_table(predictor: Predictor, answers: np.ndarray) -> None:
+    for row, ad in enumerate(ADS.to_dict("records")):
+        one = predictor.predict_one({str(name): value for name, value in ad.items()})
+        assert one == pytest.approx(answers[row], abs=1e-6)
+
+
+NUMBER = st.none() | st.integers(-(10**30), 10**30) | st.floats(allow_subnormal=False)
+WORDING = st.none() | st.text(max_size=40)
+RECORD = st.fixed_dictionaries(
+    {"title": WORDING, "category_name": WORDING | st.sampled_from([*reference().parent_of])},
+    optional={
+        "price": NUMBER,
+        "item_seq_number": NUMBER,
+        "image_top_1": NUMBER,
+        "description": WORDING,
+        "param_1": WORDING,
+        "region": WORDING,
+        "image": WORDING,
+        "user_type": st.sampled_from(["Private", "Company", "Shop", "?", None]),
+        "activation_date": st.none() | st.text(max_size=12) | st.dates().map(str) | st.dates(),
+    },
+)
+
+
+@settings(max_examples=150)
+@given(st.lists(RECORD, min_size=1, max_size=3))
+def test_any_record_is_answered_as_in_a_table(records: list[dict[str, Any]]) -> None:
+    predictor = tiny_predictor()
+    names = {name for record in records for name in record}
+    frame = pd.DataFrame(
+        {n: pd.Series([record.get(n) for record in records], dtype=object) for n in names}
+    )
+    found = predictor.predict(frame)
+    assert (found >= 0).all()
+    assert (found <= 1).all()
+    alone = [predictor.predict_one(record) for record in records]
+    np.testing.assert_allclose(found, alone, rtol=0, atol=1e-6)
+
+
+def test_a_record_is_answered_like_the_typed_ad_of_it(predictor: Predictor) -> None:
+    ads = [AD, AD | {"activation_date": "2017-03-28"}, AD | {"description": "  ", "param_2": None}]
+    typed = predictor.predict(frame_from_records(ads))
+    np.testing.assert_allclose(typed[:2], [predictor.predict_one(ad) for ad in ads[:2]], atol=1e-6)
+
+
+def test_answers_are_the_same_after_saving_and_loading(folder: Path, answers: np.ndarray) -> None:
+    assert Predictor.load(folder).predict(ADS).tobytes() == answers.tobytes()
+
+
+def test_a_model_that_was_loaded_saves_the_same_bytes(folder: Path, tmp_path: Path) -> None:
+    Predictor.load(folder).save(tmp_path / "again")
+    for name in (JSON_NAME, ARRAYS_NAME):
+        assert (tmp_path / "again" / name).read_bytes() == (folder / name).read_bytes()
+
+
+def test_the_same_training_saves_the_same_bytes(folder: Path, tmp_path: Path) -> None:
+    train(tiny_features(), TRAINING, seed=1).predictor.save(tmp_path / "again")
+    for name in (JSON_NAME, ARRAYS_NAME):
+        assert (tmp_path / "again" / name).read_bytes() == (folder / name).read_bytes()
+
+
+def test_a_saved_model_is_json_and_arrays_without_pickle(folder: Path) -> None:
+    assert sorted(path.name for path in folder.iterdir()) == [ARRAYS_NAME, JSON_NAME]
+    assert json.loads((folder / JSON_NAME).read_text())["format"] == FORMAT
+    assert all(array.dtype != object for array in load_file(folder / ARRAYS_NAME).values())
+    for path in folder.iterdir():
+        with pytest.raises(ValueError, match=r".*"):
+            list(pickletools.genops(path.read_bytes()))
+
+
+def test_saving_replaces_the_model_before(folder: Path, answers: np.ndarray) -> None:
+    (folder / "stray").touch()
+    tiny_predictor().save(folder)
+    assert sorted(path.name for path in folder.iterdir()) == [ARRAYS_NAME, JSON_NAME]
+    assert Predictor.load(folder).predict(ADS).tobytes() == answers.tobytes()
+
+
+def test_a_full_disk_keeps_the_model_before(folder: Path, answers: np.ndarray) -> None:
+    with full_disk(limit=1000), pytest.raises(StateError, match=f"cannot write {folder}"):
+        tiny_predictor().save(folder)
+    assert Predictor.load(folder).predict(ADS).tobytes() == answers.tobytes()
+    assert [path.name for path in folder.parent.iterdir()] == ["model"]
+
+
+def _without(name: str) -> Callable[[Path], None]:
+    def damage(folder: Path) -> None:
+        arrays = load_file(folder / ARRAYS_NAME)
+        del arrays[name]
+        save_file(arrays, folder / ARRAYS_NAME)
+
+    return damage
+
+
+def _reshaped(folder: Path) -> None:
+    arrays = load_file(folder / ARRAYS_NAME)
+    arrays["weights.first.weight"] = arrays["weights.first.weight"][:, :-1].copy()
+    save_file(arrays, folder / ARRAYS_NAME)
+
+
+def _truncated(name: str) -> Callable[[Path], None]:
+    return lambda folder: (folder / name).write_bytes((folder / name).read_bytes()[:-50]) and None
+
+
+def _with_json(text: str) -> Callable[[Path], None]:
+    return lambda folder: (folder / JSON_NAME).write_text(text, encoding="utf-8") and None
+
+
+@pytest.mark.parametrize(
+    ("damage", "words"),
+    [
+        (shutil.rmtree, "holds no model"),
+        (lambda folder: (folder / JSON_NAME).unlink(), "holds no model"),
+        (lambda folder: (folder / ARRAYS_NAME).unlink(), "damaged"),
+        (_truncated(ARRAYS_NAME), "damaged"),
+        (_truncated(JSON_NAME), "damaged"),
+        (lambda folder: (folder / JSON_NAME).write_bytes(b"\xff\xfe\0"), "damaged"),
+        (lambda folder: (folder / ARRAYS_NAME).write_bytes(b""), "damaged"),
+        (lambda folder: (folder / ARRAYS_NAME).write_bytes(b"\x80\x04]."), "damaged"),
+        (_without("weights.table"), "damaged"),
+        (_without("weights.table_scale"), "damaged"),
+        (_without("weights.first.bias"), "damaged"),
+        (_without("features.center"), "damaged"),
+        (_without("features.target.city.keys"), "damaged"),
+        (_reshaped, "damaged"),
+        (_with_json('{"format": 1}'), "damaged"),
+        (_with_json('{"format": 1, "features": null}'), "damaged"),
+        (_with_json('{"format": 1, "features": {"buckets": 0}}'), "damaged"),
+        (_with_json('{"format": 1, "features": {"unknown": 5}}'), "damaged"),
+        (_with_json('{"format": 2, "features": {}}'), "format 2, this version reads 1"),
+        (_with_json("{}"), "format None, this version reads 1"),
+        (_with_json("[1]"), "format None, this version reads 1"),
+    ],
+)
+def test_a_damaged_or_foreign_folder_is_named(
+    folder: Path, damage: Callable[[Path], Any], words: str
+) -> None:
+    damage(folder)
+    with pytest.raises(ModelError, match=words) as raised:
+        Predictor.load(folder)
+    assert str(folder) in str(raised.value)
+
+
+def test_a_file_is_no_model(tmp_path: Path) -> None:
+    (tmp_path / "model").touch()
+    with pytest.raises(ModelError, match="holds no model"):
+        Predictor.load(tmp_path / "model")
