@@ -1,0 +1,1 @@
+"""How a model behaves: the domain's own tests, and Giskard's scan beside them."""

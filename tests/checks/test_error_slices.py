@@ -1,0 +1,103 @@
+"""Error by slice: the right rows in the right slice, and the bound on the worst."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from demand.ads import TARGET
+from demand.checks.error_slices import SLICE_NAMES, judged_slices, reported_slices, slice_checks
+from demand.checks.probe import Finding
+from demand.config import CheckSettings
+from tests.ads_factory import make_ads
+
+ADS = make_ads(1200, seed=21)
+ACTUAL = ADS[TARGET].to_numpy()
+
+
+def check(predicted: np.ndarray, ads: pd.DataFrame = ADS, **bounds: object) -> dict[str, Finding]:
+    settings = CheckSettings(**bounds)
+    checks = slice_checks(lambda: judged_slices(ads, predicted), settings)
+    return {c.name: c.run([]) for c in checks}
+
+
+def wrong_on(rows: pd.Series) -> np.ndarray:
+    return ACTUAL + np.where(rows, 0.5, 0.05)
+
+
+@pytest.mark.parametrize(
+    ("rows", "name"),
+    [
+        (ADS["parent_category_name"] == "Транспорт", "slice_parent_category"),
+        (ADS["user_type"] == "Shop", "slice_seller_type"),
+        (ADS["param_1"].isna(), "slice_missing_params"),
+        (ADS["price"] > ADS["price"].quantile(0.9), "slice_price_decile"),
+        (ADS["description"].isna(), "slice_text_length"),
+    ],
+)
+def test_a_slice_with_much_more_error_fails_its_dimension(rows: pd.Series, name: str) -> None:
+    assert not check(wrong_on(rows), slice_min_rows=20)[name].passed
+
+
+def test_even_error_passes_every_dimension() -> None:
+    findings = check(ACTUAL + 0.1)
+    assert [name for name, f in findings.items() if f.passed] == list(SLICE_NAMES)
+
+
+def test_a_perfect_model_passes() -> None:
+    assert all(finding.passed for finding in check(ACTUAL).values())
+
+
+def test_nan_fails() -> None:
+    assert not any(finding.passed for finding in check(ACTUAL * np.nan).values())
+
+
+def test_small_slices_are_not_judged() -> None:
+    rows = ADS["user_type"] == "Shop"
+    finding = check(wrong_on(rows), slice_min_rows=int(rows.sum()) + 1)["slice_seller_type"]
+    assert finding.passed
+
+
+def test_no_slice_of_enough_rows_is_said() -> None:
+    assert "not judged" in check(ACTUAL, slice_min_rows=5000)["slice_seller_type"].detail
+
+
+def test_every_division_holds_all_rows() -> None:
+    rows = judged_slices(ADS, ACTUAL).groupby("slice")["rows"].sum()
+    assert (rows == len(ADS)).all()
+
+
+def test_the_worst_slice_of_a_division_comes_first() -> None:
+    table = judged_slices(ADS, wrong_on(ADS["user_type"] == "Shop"))
+    first = table[table["slice"] == "user_type"].iloc[0]
+    assert (first["value"], first["rmse"]) == ("Shop", pytest.approx(0.5))
+
+
+def test_training_rows_are_counted_where_slices_can_be_compared() -> None:
+    train = make_ads(300, seed=22)
+    table = judged_slices(ADS, ACTUAL, train).set_index(["slice", "value"])["train_rows"]
+    assert table["user_type", "Shop"] == (train["user_type"] == "Shop").sum()
+    assert table["price_decile"].isna().all()
+
+
+def test_absent_columns_are_missing_values() -> None:
+    table = judged_slices(ADS[["title", TARGET]], ACTUAL).groupby("slice")["value"].agg(list)
+    assert table["price_decile"] == ["missing"]
+    assert table["param_2_given"] == ["missing"]
+
+
+def test_the_reported_slices_compare_with_all_rows_and_the_baseline() -> None:
+    rows = ADS["parent_category_name"] == "Транспорт"
+    transport = reported_slices(ADS, ACTUAL + 0.1, wrong_on(rows))[1]
+    assert transport.rows == int(rows.sum())
+    assert transport.ours is not None
+    assert transport.ours.mae == pytest.approx(0.0)
+    assert transport.baseline is not None
+    expected = 0.5 / np.where(rows, 0.5, 0.05).mean() - 1.0
+    assert transport.baseline.mae == pytest.approx(expected)
+
+
+def test_a_reported_slice_without_rows_has_no_error() -> None:
+    others = ADS[ADS["parent_category_name"] != "Транспорт"]
+    assert reported_slices(others, others[TARGET].to_numpy() + 0.1, None)[1].ours is None
