@@ -1,0 +1,1 @@
+"""ZenML's dashboard and MLflow's UI, started as processes."""

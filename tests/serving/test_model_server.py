@@ -1,0 +1,168 @@
+from __future__ import annotations
+
+import io
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+import pytest
+from starlette.testclient import TestClient
+
+from demand.errors import ModelError
+from demand.ingestion.records import frame_from_records
+from demand.serving.mlflow_model import EXAMPLE_ADS, save_model
+from demand.serving.model_server import Limits, ModelServer, load_application
+from tests.serving.standin import LOADER, Standin
+
+AD = {"title": "Стол письменный", "category_name": "Мебель и интерьер"}
+OTHER = AD | {"price": 500, "description": "почти новый", "activation_date": "2017-03-28"}
+EXPECTED = Standin().predict(frame_from_records([AD, OTHER])).tolist()
+
+
+@pytest.fixture(scope="module")
+def application(tmp_path_factory: pytest.TempPathFactory) -> ModelServer:
+    folder = tmp_path_factory.mktemp("model") / "model"
+    save_model(Standin(), folder, frame_from_records(EXAMPLE_ADS), loader_module=LOADER)
+    return load_application(folder, "7")
+
+
+@pytest.fixture(scope="module")
+def client(application: ModelServer) -> Iterator[TestClient]:
+    with TestClient(application) as client:  # type: ignore[arg-type]
+        yield client
+
+
+def column(name: str) -> list[Any]:
+    return [ad.get(name) for ad in (AD, OTHER)]
+
+
+@pytest.mark.parametrize(
+    "payload",
+    [
+        {"dataframe_records": [AD, OTHER]},
+        {"instances": [AD, OTHER]},
+        {"inputs": [AD, OTHER]},
+        {"inputs": {name: column(name) for name in OTHER}},
+        {
+            "dataframe_split": {
+                "columns": list(OTHER),
+                "data": [[ad.get(name) for name in OTHER] for ad in (AD, OTHER)],
+            }
+        },
+    ],
+    ids=["records", "instances", "inputs-rows", "inputs-columns", "split"],
+)
+def test_each_form_of_request_is_answered(client: TestClient, payload: dict[str, Any]) -> None:
+    answer = client.post("/invocations", json=payload)
+    assert (answer.status_code, answer.json()) == (200, {"predictions": EXPECTED})
+
+
+@pytest.mark.parametrize("price", [500, 500.5, None])
+def test_a_price_may_be_whole_broken_or_null(client: TestClient, price: float | None) -> None:
+    answer = client.post("/invocations", json={"inputs": [AD | {"price": price}]})
+    assert answer.status_code == 200
+
+
+def test_it_is_recognised_as_an_mlflow_model_server(client: TestClient) -> None:
+    assert [client.get(path).status_code for path in ("/ping", "/health")] == [200, 200]
+    assert client.get("/version").text.startswith("3.")
+    assert client.get("/ping").headers["demand-model-version"] == "7"
+    assert client.get("/invocations").status_code == 405
+
+
+def test_csv_is_answered_as_mlflow_does(client: TestClient) -> None:
+    text = pd.DataFrame([AD, OTHER]).to_csv(index=False)
+    answer = client.post("/invocations", content=text, headers={"content-type": "text/csv"})
+    assert (answer.status_code, answer.json()) == (200, {"predictions": EXPECTED})
+
+
+def test_parquet_is_answered_as_mlflow_does(client: TestClient) -> None:
+    buffer = io.BytesIO()
+    pd.DataFrame([AD, OTHER]).to_parquet(buffer)
+    kind = {"content-type": "application/vnd.apache.parquet"}
+    answer = client.post("/invocations", content=buffer.getvalue(), headers=kind)
+    assert (answer.status_code, answer.json()) == (200, {"predictions": EXPECTED})
+
+
+@pytest.mark.parametrize(
+    ("body", "kind", "status", "words"),
+    [
+        (b'{"inputs": [{"title": "a"}]}', "application/json", 400, "category_name is missing"),
+        (b'{"inputs": [{"colour": 1}]}', "application/json", 400, "'colour' is no column"),
+        (b"{", "application/json", 400, "not valid JSON"),
+        (b"\xff\xfe\xfd", "application/json", 400, "not valid JSON"),
+        (b'{"inputs": NaN}', "application/json", 400, "NaN is no JSON number"),
+        (b"[" * 100_000, "application/json", 400, "nested too deeply"),
+        (b'{"inputs": %s}' % (b"9" * 5000), "application/json", 400, "not valid JSON"),
+        (b"title,category_name,colour\na,b,c", "text/csv", 400, "'colour' is no column"),
+        (b"title\na", "text/csv", 400, "category_name is missing"),
+        (b"no parquet", "application/vnd.apache.parquet", 400, "Parquet"),
+        (b"a", "text/html", 415, "content types"),
+        (b"a", "", 415, "content types"),
+    ],
+)
+def test_a_bad_request_gets_a_reason_and_no_traceback(
+    client: TestClient, body: bytes, kind: str, status: int, words: str
+) -> None:
+    answer = client.post("/invocations", content=body, headers={"content-type": kind})
+    assert answer.status_code == status
+    assert words in answer.json()["message"]
+    assert set(answer.json()) == {"error_code", "message"}
+    assert "Traceback" not in answer.text
+
+
+def limited(application: ModelServer, limits: Limits) -> TestClient:
+    return TestClient(ModelServer(application._model, "7", limits))  # type: ignore[arg-type]
+
+
+def test_a_body_beyond_the_limit_is_refused(application: ModelServer) -> None:
+    client = limited(application, replace(Limits(), body_bytes=100))
+    answer = client.post("/invocations", json={"inputs": [OTHER]})
+    assert (answer.status_code, answer.json()["message"]) == (413, "the body is over 100 bytes")
+
+
+def test_too_many_ads_are_refused(application: ModelServer) -> None:
+    client = limited(application, replace(Limits(), ads=1))
+    answer = client.post("/invocations", json={"inputs": [AD, AD]})
+    assert answer.status_code == 413
+    assert "2 ads in one request; at most 1" in answer.json()["message"]
+
+
+class Fake:
+    """What ``mlflow.pyfunc.load_model`` returns, around a predictor of the test's own."""
+
+    def __init__(self, model: Any, predictor: Standin) -> None:
+        self.metadata = model.metadata
+        self._predictor = predictor
+
+    def get_raw_model(self) -> Standin:
+        return self._predictor
+
+
+class Broken(Standin):
+    def predict(self, _: pd.DataFrame) -> npt.NDArray[np.float64]:
+        raise KeyError("secret")
+
+
+class NotANumber(Standin):
+    def predict(self, frame: pd.DataFrame) -> npt.NDArray[np.float64]:
+        return np.full(len(frame), np.nan)
+
+
+@pytest.mark.parametrize("predictor", [Broken(), NotANumber()])
+def test_a_failing_model_is_a_500_without_details(
+    application: ModelServer, predictor: Standin
+) -> None:
+    client = TestClient(ModelServer(Fake(application._model, predictor), "7"))  # type: ignore[arg-type]
+    answer = client.post("/invocations", json={"inputs": [AD]})
+    assert answer.status_code == 500
+    assert "secret" not in answer.text
+
+
+def test_a_folder_without_a_model_is_named(tmp_path: Path) -> None:
+    with pytest.raises(ModelError, match=str(tmp_path)):
+        load_application(tmp_path, "7")
