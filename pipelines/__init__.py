@@ -1,0 +1,1 @@
+"""ZenML pipelines: one file a pipeline, wiring only."""

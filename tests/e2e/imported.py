@@ -1,0 +1,20 @@
+"""What a training run imports; loaded once into the process that :mod:`tests.e2e.door` forks."""
+
+from __future__ import annotations
+
+from demand.state import PROJECT_ROOT
+from run import prepare_environment
+
+prepare_environment(quiet=False, verbose=False)
+
+from zenml.utils import source_utils  # noqa: E402
+
+# ZenML looks beside the main module, which here is multiprocessing's.
+source_utils.set_custom_source_root(str(PROJECT_ROOT))
+
+import great_expectations  # noqa: E402, F401
+import mlflow  # noqa: E402, F401
+import torch  # noqa: E402, F401
+
+import pipelines.training  # noqa: E402, F401
+import steps.served_model  # noqa: E402, F401

@@ -1,0 +1,298 @@
+"""The retraining DAG in a real Airflow: scheduler, workers, API, as ``make airflow`` starts it."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+import requests
+import yaml
+
+from tests.standin_job import is_running, pids, standin_project, tries, wait_for
+
+ROOT = Path(__file__).resolve().parents[2]
+AIRFLOW_PYTHON = ROOT / ".venv-airflow" / "bin" / "python"
+DAG = "/api/v2/dags/retraining"
+PROJECT = "AVITO_DEMAND_PROJECT"
+START_S, TASK_S, TRAINING_S = 240, 90, 500
+
+pytestmark = [
+    pytest.mark.airflow,
+    pytest.mark.e2e,
+    pytest.mark.timeout(1200),
+    pytest.mark.skipif(
+        not AIRFLOW_PYTHON.exists(), reason="no Airflow environment: run `make airflow-env`"
+    ),
+]
+
+
+@dataclass
+class Airflow:
+    """A running Airflow and how to ask it."""
+
+    url: str
+    process: subprocess.Popen[bytes]
+    session: requests.Session
+
+    def call(self, method: str, path: str, body: object = None) -> Any:
+        answer = self.session.request(method, self.url + path, json=body, timeout=30)
+        answer.raise_for_status()
+        return answer.json() if answer.content else None
+
+    def train_in(self, project: Path) -> None:
+        """Name the project for the next runs, in an Airflow Variable."""
+        self.session.delete(f"{self.url}/api/v2/variables/{PROJECT}", timeout=30)
+        self.call("POST", "/api/v2/variables", {"key": PROJECT, "value": str(project)})
+
+    def trigger(self, **params: str) -> str:
+        body = {"logical_date": None, "conf": params}
+        return self.call("POST", f"{DAG}/dagRuns", body)["dag_run_id"]
+
+    def state(self, run: str) -> str:
+        return self.call("GET", f"{DAG}/dagRuns/{run}")["state"]
+
+    def tasks(self, run: str) -> dict[str, dict[str, Any]]:
+        found = self.call("GET", f"{DAG}/dagRuns/{run}/taskInstances")["task_instances"]
+        return {task["task_id"]: task for task in found}
+
+    def states(self, run: str) -> dict[str, str]:
+        return {name: task["state"] for name, task in self.tasks(run).items()}
+
+    def fail(self, run: str) -> None:
+        """Do what a person does who marks a run as failed."""
+        self.call("PATCH", f"{DAG}/dagRuns/{run}", {"state": "failed"})
+
+    def log(self, run: str, task: str) -> str:
+        path = f"{DAG}/dagRuns/{run}/taskInstances/{task}/logs/1"
+        return "\n".join(str(line["event"]) for line in self.call("GET", path)["content"])
+
+    def finish(self, run: str, within_s: float = TASK_S) -> str:
+        """Wait until the run is over and return its state."""
+        over = ("success", "failed")
+        wait_for(lambda: self.state(run) in over, within_s, f"the end of {run}")
+        return self.state(run)
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
+def sign_in(url: str, home: Path) -> requests.Session:
+    session = requests.Session()
+    session.trust_env = False
+    passwords = home / "simple_auth_manager_passwords.json.generated"
+    person = {"username": "admin", "password": json.loads(passwords.read_text())["admin"]}
+    token = session.post(f"{url}/auth/token", json=person, timeout=30).json()["access_token"]
+    session.headers["Authorization"] = f"Bearer {token}"
+    return session
+
+
+@pytest.fixture(scope="module")
+def installation(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
+    """Return the environment of an installation of the program of its own."""
+    folder = tmp_path_factory.mktemp("installation")
+    return {
+        "DEMAND_HOME": str(folder / "home"),
+        "DEMAND_REPORTS": str(folder / "reports"),
+        "ZENML_CONFIG_PATH": str(folder / "zenml"),
+    }
+
+
+@pytest.fixture(scope="module")
+def airflow(
+    tmp_path_factory: pytest.TempPathFactory, installation: dict[str, str]
+) -> Iterator[Airflow]:
+    home = tmp_path_factory.mktemp("airflow")
+    port = free_port()
+    settings = {
+        "AIRFLOW_HOME": str(home),
+        "AIRFLOW_PORT": str(port),
+        "AIRFLOW__SCHEDULER__USE_JOB_SCHEDULE": "False",
+        "AVITO_DEMAND_RETRY_MINUTES": "60",
+    }
+    output = home / "standalone.log"
+    with output.open("wb") as log:
+        process = subprocess.Popen(
+            [AIRFLOW_PYTHON, ROOT / "deployment" / "airflow" / "standalone.py"],
+            env={**os.environ, **installation, **settings},
+            stdout=log,
+            stderr=log,
+            start_new_session=True,
+        )
+    try:
+        wait_for(
+            lambda: process.poll() is not None or "password" in output.read_text(),
+            START_S,
+            "Airflow is up",
+        )
+        assert process.poll() is None, output.read_text()
+        url = f"http://127.0.0.1:{port}"
+        running = Airflow(url, process, sign_in(url, home))
+        wait_for(
+            lambda: running.session.get(url + DAG, timeout=30).ok, START_S, "Airflow knows the DAG"
+        )
+        running.call("PATCH", DAG, {"is_paused": False})
+        yield running
+    finally:
+        process.send_signal(signal.SIGTERM)
+        process.wait(timeout=60)
+
+
+@pytest.fixture
+def standin(airflow: Airflow, tmp_path: Path) -> Path:
+    """Return a stand-in project that the next runs train in."""
+    project = standin_project(tmp_path / "project")
+    airflow.train_in(project)
+    return project
+
+
+def test_the_dag_is_weekly_alone_and_without_catchup(airflow: Airflow) -> None:
+    details = airflow.call("GET", f"{DAG}/details")
+    assert details["timetable_description"] == "At 03:00, only on Monday"
+    assert (details["catchup"], details["max_active_runs"]) == (False, 1)
+
+
+def test_airflow_listens_on_loopback_only(airflow: Airflow) -> None:
+    family = [airflow.process.pid]
+    family += [child.pid for child in psutil.Process(airflow.process.pid).children(recursive=True)]
+    listening = {
+        connection.laddr.ip
+        for connection in psutil.net_connections("inet")
+        if connection.status == psutil.CONN_LISTEN and connection.pid in family
+    }
+    assert listening == {"127.0.0.1"}
+
+
+def test_an_error_waits_for_another_try(airflow: Airflow, standin: Path) -> None:
+    run = airflow.trigger(config="1")
+    wait_for(
+        lambda: airflow.states(run).get("retrain") == "up_for_retry", TASK_S, "a second try planned"
+    )
+    airflow.fail(run)
+    assert len(tries(standin)) == 1
+
+
+def test_wrong_usage_fails_at_once(airflow: Airflow, standin: Path) -> None:
+    run = airflow.trigger(config="64")
+    assert airflow.finish(run) == "failed"
+    assert airflow.states(run)["retrain"] == "failed"
+    assert len(tries(standin)) == 1
+
+
+def test_an_unknown_parameter_fails_before_anything_is_trained(
+    airflow: Airflow, standin: Path
+) -> None:
+    assert airflow.finish(airflow.trigger(dta="ads.csv")) == "failed"
+    assert tries(standin) == []
+
+
+@pytest.mark.parametrize("value", ["ads.csv\nmore", 5])
+def test_a_parameter_of_the_wrong_kind_is_refused(airflow: Airflow, value: object) -> None:
+    with pytest.raises(requests.HTTPError, match="400"):
+        airflow.trigger(data=value)
+
+
+def test_marking_a_run_as_failed_ends_the_job_and_its_children(
+    airflow: Airflow, standin: Path
+) -> None:
+    run = airflow.trigger(config="endless")
+    wait_for(lambda: len(pids(standin)) == 2, TASK_S, "the job has started")
+    airflow.fail(run)
+    wait_for(lambda: not any(map(is_running, pids(standin))), TASK_S, "the job has ended")
+
+
+# The pipeline itself, on few demo ads: first a gate that says yes, then one that says no.
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("real")
+
+
+@pytest.fixture(scope="module")
+def demand(installation: dict[str, str]) -> Iterator[Any]:
+    """Return a way to run the program's day-two commands on the same installation."""
+
+    def run(*arguments: str) -> str:
+        return subprocess.run(
+            [Path(sys.executable).parent / "demand", *arguments],
+            cwd=ROOT,
+            env={**os.environ, **installation},
+            capture_output=True,
+            text=True,
+            check=True,
+            timeout=180,
+        ).stdout
+
+    yield run
+    run("stop")
+
+
+@pytest.fixture(scope="module")
+def ads(folder: Path, demand: Any) -> str:
+    file = folder / "ads.csv"
+    demand("demo", "--rows", "3000", "--seed", "1", "--output", str(file))
+    return str(file)
+
+
+def few_ads_config(folder: Path, rmse_threshold: float, port: int) -> str:
+    settings = yaml.safe_load((ROOT / "configs" / "training.yaml").read_text(encoding="utf-8"))
+    settings["gate"]["rmse_threshold"] = rmse_threshold
+    settings["deploy"]["port"] = port
+    settings["checks"]["giskard_scan"] = False
+    file = folder / f"threshold-{rmse_threshold}.yaml"
+    file.write_text(yaml.safe_dump(settings, allow_unicode=True), encoding="utf-8")
+    return str(file)
+
+
+def answer_of(endpoint: str) -> Any:
+    ad = {"title": "Велосипед детский", "category_name": "Велосипеды"}
+    session = requests.Session()
+    session.trust_env = False
+    answer = session.post(endpoint, json={"dataframe_records": [ad]}, timeout=60)
+    answer.raise_for_status()
+    return answer.json()
+
+
+def test_a_yes_deploys_and_a_no_is_marked_and_leaves_what_serves(
+    airflow: Airflow, folder: Path, demand: Any, ads: str
+) -> None:
+    airflow.train_in(ROOT)
+    port = free_port()
+
+    yes = airflow.trigger(data=ads, config=few_ads_config(folder, 0.3, port))
+    assert airflow.finish(yes, TRAINING_S) == "success", airflow.log(yes, "retrain")
+    assert airflow.states(yes) == {
+        "retrain": "success",
+        "deployed": "success",
+        "gate_said_no": "skipped",
+    }
+    served = json.loads(demand("status", "--json"))
+    answered = answer_of(served["endpoint"])
+
+    no = airflow.trigger(data=ads, config=few_ads_config(folder, 0.01, port))
+    assert airflow.finish(no, TRAINING_S) == "success", airflow.log(no, "retrain")
+    assert airflow.states(no) == {
+        "retrain": "skipped",
+        "deployed": "skipped",
+        "gate_said_no": "success",
+    }
+    assert airflow.tasks(no)["retrain"]["try_number"] == 1
+    assert "rmse gate said no" in airflow.log(no, "gate_said_no")
+
+    still = json.loads(demand("status", "--json"))
+    assert (still["champion"], still["endpoint"]) == (served["champion"], served["endpoint"])
+    assert still["healthy"]
+    assert answer_of(still["endpoint"]) == answered
