@@ -17,7 +17,6 @@ import argparse
 import asyncio
 import json
 import logging
-import socket
 import sys
 from collections.abc import Awaitable, Callable, MutableMapping, Sequence
 from dataclasses import dataclass
@@ -27,7 +26,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from demand.errors import AdError, DemandError, ModelError, ServingError
+from demand.errors import AdError, DemandError, ModelError
+from demand.serving.listening import inherited, listen
 from demand.serving.loader import Predicts, ServedPredictor
 from demand.serving.payload import frame_from_payload
 from demand.serving.tracking import quiet_mlflow
@@ -234,13 +234,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="demand-model-server", description="Serve one model.")
     parser.add_argument("folder", type=Path, help="an MLflow model")
     parser.add_argument("--host", default="127.0.0.1")
-    parser.add_argument("--port", type=int, required=True)
+    where = parser.add_mutually_exclusive_group(required=True)
+    where.add_argument("--port", type=int)
+    where.add_argument("--fd", type=int, help="a listening socket, inherited")
     parser.add_argument("--model-version", default="")
     options = parser.parse_args(arguments)
     logging.basicConfig(format="%(asctime)s %(levelname)s %(name)s: %(message)s")
     try:
-        # Bound before anything heavy is imported, so that a taken port is known at once.
-        listener = _bound(options.host, options.port)
+        # Before anything heavy is imported, so that a taken port is known at once.
+        listener = listen(options.host, options.port) if options.port else inherited(options.fd)
         application = load_application(options.folder, options.model_version)
     except DemandError as error:
         sys.stderr.write(f"error: {error}\n")
@@ -257,18 +259,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
     with listener:
         uvicorn.Server(config).run(sockets=[listener])
     return 0
-
-
-def _bound(host: str, port: int) -> socket.socket:
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    listener = socket.socket(family, socket.SOCK_STREAM)
-    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-    try:
-        listener.bind((host, port))
-    except OSError as error:
-        listener.close()
-        raise ServingError(f"cannot listen on {host}:{port}: {error.strerror}") from error
-    return listener
 
 
 if __name__ == "__main__":

@@ -23,9 +23,9 @@ from demand.errors import ServingError, StateError
 from demand.serving.model_server import VERSION_HEADER
 
 _MODULE = "demand.serving.model_server"
-_PORTS_TRIED = 100
 _LOG_LINES_SHOWN = 15
 _POLL_S = 0.1
+_ANSWER_S = 2.0
 _HEADER = "=== model server of version "
 # Longer than the server itself takes to finish its requests.
 _STOP_TIMEOUT_S = 15.0
@@ -90,7 +90,7 @@ class ServerProcess:
         except psutil.Error:
             return None
 
-    def answers(self, timeout_s: float = 2.0) -> bool:
+    def answers(self, timeout_s: float = _ANSWER_S) -> bool:
         """Say whether it answers ``/ping`` as the server of its version.
 
         Another program that took its port after its end does not count.
@@ -131,7 +131,8 @@ class ServerProcess:
             It ended, or was silent for ``timeout_s``; quotes the end of its log.
         """
         deadline = time.monotonic() + timeout_s
-        while not self.answers():
+        # It listens from its start, so a question waits as long as the model takes to load.
+        while not self.answers(min(_ANSWER_S, max(_POLL_S, deadline - time.monotonic()))):
             if self.process() is None:
                 raise ServingError(f"the model server ended at its start; {self._end_of_log()}")
             if time.monotonic() > deadline:
@@ -194,31 +195,7 @@ def model_servers(folder: Path) -> set[psutil.Process]:
     return found
 
 
-def free_port(host: str, wanted: int) -> int:
-    """Return ``wanted``, or the next port after it that nothing listens on.
-
-    Raises
-    ------
-    ServingError
-        The host is not one of this machine, or no port is free.
-    """
-    problem = ""
-    for port in range(wanted, min(wanted + _PORTS_TRIED, 65536)):
-        with socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET) as probe:
-            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            try:
-                probe.bind((host, port))
-            except OSError as error:
-                problem = str(error.strerror)
-                continue
-            return port
-    raise ServingError(
-        f"cannot listen on {host}, port {wanted} or the {_PORTS_TRIED - 1} after it ({problem}): "
-        "change deploy.host or deploy.port in the config"
-    )
-
-
-def start_server(folder: Path, version: str, host: str, port: int, log: Path) -> ServerProcess:
+def start_server(folder: Path, version: str, listener: socket.socket, log: Path) -> ServerProcess:
     """Start a model server that outlives this process; it is not ready yet.
 
     Parameters
@@ -227,8 +204,8 @@ def start_server(folder: Path, version: str, host: str, port: int, log: Path) ->
         The MLflow model.
     version
         Of the registered model.
-    host, port
-        Where it is to listen.
+    listener
+        Where it is to answer; the new process has its own copy of the socket.
     log
         Takes its output; what an earlier server wrote is kept.
 
@@ -238,7 +215,7 @@ def start_server(folder: Path, version: str, host: str, port: int, log: Path) ->
         The log cannot be written.
     """
     command = [sys.executable, "-m", _MODULE, str(folder)]
-    command += ["--host", host, "--port", str(port), "--model-version", version]
+    command += ["--fd", str(listener.fileno()), "--model-version", version]
     try:
         log.parent.mkdir(parents=True, exist_ok=True)
         with log.open("ab") as output:
@@ -252,6 +229,7 @@ def start_server(folder: Path, version: str, host: str, port: int, log: Path) ->
                 env=_environment(),
                 cwd=log.parent,
                 start_new_session=True,
+                pass_fds=[listener.fileno()],
             )
     except OSError as error:
         raise StateError(f"cannot start a model server, log {log}: {error.strerror}") from error
@@ -261,6 +239,7 @@ def start_server(folder: Path, version: str, host: str, port: int, log: Path) ->
         created = psutil.Process(process.pid).create_time()
     except psutil.NoSuchProcess:
         created = 0.0
+    host, port = listener.getsockname()[:2]
     return ServerProcess(process.pid, created, host, port, version, str(log))
 
 

@@ -19,9 +19,10 @@ from pathlib import Path
 
 from demand.config import DeploySettings
 from demand.errors import DemandError, ModelError, ServingError, StateError
+from demand.serving.listening import listen_near
 from demand.serving.mlflow_model import sample_ads
 from demand.serving.model_files import copy_model
-from demand.serving.processes import ServerProcess, end, free_port, model_servers, start_server
+from demand.serving.processes import ServerProcess, end, model_servers, start_server
 from demand.serving.registry import Registry
 from demand.serving.versions import RegisteredVersion
 from demand.state import Home, exclusive, home, read_json, write_json
@@ -226,11 +227,11 @@ def _new_server(
     folder: Path, version: str, settings: DeploySettings, place: Home
 ) -> Iterator[ServerProcess]:
     """Start a server and wait for it; whatever fails in the block stops it again."""
-    port = free_port(settings.host, settings.port)
     log = place.logs / f"model-server-{version}.log"
     before = model_servers(place.serving)
     try:
-        server = start_server(folder, version, settings.host, port, log)
+        with listen_near(settings.host, settings.port) as listener:
+            server = start_server(folder, version, listener, log)
         write_json(_started(place) / f"{server.pid}.json", dataclasses.asdict(server))
         server.wait_until_ready(settings.startup_timeout_s)
         yield server

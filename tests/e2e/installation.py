@@ -17,12 +17,11 @@ from typing import Any
 import requests
 import yaml
 
-from demand.serving.processes import free_port
+from demand.dashboard.local_server import free_port
 from demand.serving.server import status
 from demand.state import PROJECT_ROOT, Home
 
 RUN_S = 300
-LOOPBACK = "127.0.0.1"
 AD = {"title": "Велосипед горный", "category_name": "Велосипеды", "price": 9000}
 QUICK: dict[str, dict[str, Any]] = {
     "checks": {"giskard_scan": False},
@@ -49,7 +48,7 @@ class Installation:
         self.home = folder / "home"
         self.reports = folder / "reports" / "training"
         self.zenml_store = folder / "zenml"
-        self.port = free_port(LOOPBACK, 21000 + os.getpid() % 2000)
+        self.port = free_port(21000 + os.getpid() % 2000)
         self.environment = {
             **os.environ,
             "DEMAND_HOME": str(self.home),

@@ -11,9 +11,10 @@ from pathlib import Path
 import psutil
 import pytest
 
+from demand.dashboard.local_server import LOOPBACK
 from demand.demo import write_demo
 from tests.e2e.door import CANNOT_MOUNT, Door, Run
-from tests.e2e.installation import LOOPBACK, Installation, answer, wait_for
+from tests.e2e.installation import Installation, answer, wait_for
 
 pytestmark = pytest.mark.e2e
 

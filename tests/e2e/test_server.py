@@ -20,12 +20,13 @@ import pytest
 import requests
 
 from demand.config import DeploySettings
+from demand.dashboard.local_server import free_port
 from demand.errors import ModelError, ServingError
 from demand.ingestion.records import frame_from_records
 from demand.serving import processes, server
 from demand.serving.mlflow_model import EXAMPLE_ADS, SAMPLES_FILE, log_model
 from demand.serving.model_files import folder_digest
-from demand.serving.processes import ServerProcess, free_port
+from demand.serving.processes import ServerProcess
 from demand.serving.registry import Registry
 from demand.serving.server import active, deploy, serve, status, stop
 from demand.serving.tracking import start_run
@@ -63,7 +64,7 @@ def place(two_versions: Home, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
 
 @pytest.fixture
 def settings() -> DeploySettings:
-    return DeploySettings(port=free_port("127.0.0.1", 24000 + os.getpid() % 2000))
+    return DeploySettings(port=free_port(24000 + os.getpid() % 2000))
 
 
 def version(number: str) -> RegisteredVersion:
