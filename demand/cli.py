@@ -21,12 +21,16 @@ from demand.progress import QUIET, rows_shown
 from demand.state import PROJECT_ROOT, reports_folder, write_json
 
 if TYPE_CHECKING:
+    from demand.predictor import Predictor
+
     # argparse has no public name for what add_subparsers returns.
     Commands = argparse._SubParsersAction[Any]
 
 Handler = Callable[[argparse.Namespace], int]
 ROWS_MAX = 20_000_000
 SEED_MAX = 2**32 - 1
+# Enough for all coalitions of all fields, so that the contributions are exact.
+EXPLAINED_PERMUTATIONS = 374
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -44,7 +48,7 @@ def _parser() -> Parser:
     )
     parser.add_argument("--version", action="version", version=f"avito-demand {__version__}")
     commands = parser.add_subparsers(metavar="COMMAND", required=True, parser_class=_SubParser)
-    for add in (_add_serving, _add_data, _add_dashboard, _add_predict):
+    for add in (_add_serving, _add_data, _add_dashboard, _add_predict, _add_explain):
         add(commands)
     return parser
 
@@ -130,6 +134,19 @@ def _add_predict(commands: Commands) -> None:
     )
     predict.add_argument(
         "--ad", type=Path, metavar="FILE", help="JSON file (default: standard input)"
+    )
+
+
+def _add_explain(commands: Commands) -> None:
+    explain = _add(
+        commands,
+        "explain",
+        "what each field of an ad contributes to the champion's answer",
+        "demand explain --ad ad.json",
+        _explain,
+    )
+    explain.add_argument(
+        "--ad", type=Path, metavar="FILE", help="JSON file of one ad (default: standard input)"
     )
 
 
@@ -257,26 +274,47 @@ def _dashboard(arguments: argparse.Namespace) -> int:
 
 
 def _predict(arguments: argparse.Namespace) -> int:
-    from demand.errors import ModelError
     from demand.ingestion.records import frame_from_records
-    from demand.serving.promotion import champion_predictor
-    from demand.serving.registry import Registry
 
-    name = str(arguments.ad or "standard input")
+    asked = _read_json(arguments.ad)
+    predictor = _champion()
+    ads = frame_from_records(asked if isinstance(asked, list) else [asked])
+    for answer in predictor.predict(ads):
+        print(f"{answer:.6f}")
+    return 0
+
+
+def _explain(arguments: argparse.Namespace) -> int:
+    from demand.explanation import explained
+    from demand.ingestion.records import frame_from_records
+
+    ad = _read_json(arguments.ad)
+    # It refuses what is no ad, naming the field.
+    frame_from_records([ad])
+    explanation = _champion().explain(ad, permutations=EXPLAINED_PERMUTATIONS)
+    Console(soft_wrap=True).print(explained(explanation))
+    return 0
+
+
+def _read_json(path: Path | None) -> Any:
+    name = str(path or "standard input")
     try:
-        asked = json.loads(arguments.ad.read_bytes() if arguments.ad else sys.stdin.buffer.read())
+        return json.loads(path.read_bytes() if path else sys.stdin.buffer.read())
     except OSError as error:
         raise AdsFileError(f"cannot read {name}: {error.strerror}") from error
     except (ValueError, RecursionError) as error:
         raise AdsFileError(f"{name} is not valid JSON: {error}") from error
+
+
+def _champion() -> Predictor:
+    from demand.errors import ModelError
+    from demand.serving.promotion import champion_predictor
+    from demand.serving.registry import Registry
+
     champion = Registry().champion()
     if champion is None:
         raise ModelError("there is no champion yet: run `python run.py --pipeline training`")
-    ads = frame_from_records(asked if isinstance(asked, list) else [asked])
-    answers = champion_predictor(champion.version).predict(ads)
-    for answer in answers:
-        print(f"{answer:.6f}")
-    return 0
+    return champion_predictor(champion.version)
 
 
 if __name__ == "__main__":

@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 import re
 from pathlib import Path
-from typing import Annotated, Any, Literal, TypeVar
+from typing import Annotated, Any, Literal, TypeVar, get_args, get_origin
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
@@ -54,9 +54,12 @@ class SplitSettings(Settings):
 class FeatureSettings(Settings):
     """How ads become arrays."""
 
-    buckets: Count = 2048
+    text_encoder: Literal["ngrams", "gru", "attention"] = "ngrams"
+    buckets: Annotated[int, Field(ge=1, le=2**24)] = 65_536
     word_letters: Count = 6
-    description_words_max: Count = 120
+    description_letters_max: Count = 400
+    sequence_words_max: Count = 40
+    sequence_buckets: Annotated[int, Field(ge=2, le=2**20)] = 2048
     price_bins: Count = 16
     piecewise_bins: Count = 8
     statistics_shrinkage: Positive = 20.0
@@ -66,16 +69,18 @@ class FeatureSettings(Settings):
 class TrainingSettings(Settings):
     """The network and its optimiser."""
 
+    penalty: Positive = 0.45
     hidden: list[Count] = Field(default_factory=lambda: [32, 16], min_length=1)
+    embedding: Count = 16
     dropout: Annotated[float, Field(ge=0.0, lt=1.0)] = 0.2
-    learning_rate: Positive = 0.008
+    learning_rate: Positive = 0.003
     weight_decay: Annotated[float, Field(ge=0.0)] = 0.3
-    auxiliary_weight: Annotated[float, Field(ge=0.0)] = 0.3
     batch_size: Count = 128
     epochs_max: Count = 3
     warmup_share: Annotated[float, Field(gt=0.0, le=1.0)] = 0.3
     patience: Count = 2
     threads: Count = 1
+    refit: bool = True
 
 
 class CheckSettings(Settings):
@@ -186,11 +191,10 @@ def _describe(problem: dict[str, Any], model: type[Settings]) -> str:
     key = ".".join(str(part) for part in problem["loc"])
     if problem["type"] != "extra_forbidden":
         return f"{key}: {problem['msg']}, but it is {problem['input']!r}"
-    section: type[BaseModel] = model
+    section: Any = model
     for part in location[:-1]:
-        annotation = section.model_fields[part].annotation
-        if isinstance(annotation, type) and issubclass(annotation, BaseModel):
-            section = annotation
+        of_any_name = get_origin(section) is dict
+        section = get_args(section)[1] if of_any_name else section.model_fields[part].annotation
     near = difflib.get_close_matches(location[-1], section.model_fields, n=1, cutoff=0.5)
     hint = f"did you mean {near[0]!r}?" if near else f"known: {', '.join(section.model_fields)}"
     return f"{key}: there is no such key; {hint}"

@@ -9,47 +9,70 @@ import numpy as np
 from numpy.typing import NDArray
 
 from demand.features.builder import Features
+from demand.features.columns import Floats
+from demand.features.sequences import PADDING
 
-Weights = Mapping[str, NDArray[np.float32]]
+Weights = Mapping[str, NDArray[Any]]
 
 
-def forward(weights: Weights, features: Features) -> NDArray[np.float64]:
+def forward(weights: Weights, features: Features) -> Floats:
     """Return deal probabilities, shape (n,), in [0, 1].
 
-    The same arithmetic as :class:`demand.network.DemandNetwork` in evaluation, first
-    head only; a test holds the two together.
+    The same arithmetic as :class:`demand.wide.Wide` and
+    :class:`demand.network.DemandNetwork` in evaluation; a test holds them together.
     """
-    sparse, dense = features.sparse, features.dense
-    gathered = weights["table"][sparse.buckets] * sparse.weights[:, None]
-    # Every ad has tokens (its columns' values, missing ones too), as reduceat demands.
-    tokens = np.add.reduceat(gathered, sparse.starts[:-1], axis=0)
-    x = tokens[:, 1:] + dense @ weights["first.weight"].T + weights["first.bias"]
+    x = features.dense
+    if features.words.shape[1]:
+        x = np.concatenate([x, _encoded(weights, features.words)], axis=1)
     layer = 0
     while f"deep.{layer}.weight" in weights:
-        x = np.maximum(x, 0.0) @ weights[f"deep.{layer}.weight"].T + weights[f"deep.{layer}.bias"]
+        x = np.maximum(x, 0.0) if layer else x
+        x = x @ weights[f"deep.{layer}.weight"].T + weights[f"deep.{layer}.bias"]
         layer += 1
-    logit = x[:, 0] + tokens[:, 0] + dense @ weights["wide.weight"][0] + weights["wide.bias"][0]
-    return _sigmoid(logit.astype(np.float64))
+    wide = features.sparse.sums(weights["wide.table"]) + weights["wide.bias"][0]
+    return _sigmoid(wide + x[:, 0].astype(np.float64))
 
 
-def _sigmoid(logit: NDArray[np.float64]) -> NDArray[np.float64]:
+def _encoded(weights: Weights, words: NDArray[np.int64]) -> NDArray[np.float32]:
+    """Return what the encoder makes of each text, shape (n, embedding)."""
+    if "encoder.question" in weights:
+        return _attention(weights, words)
+    return _gru(weights, words)
+
+
+def _attention(weights: Weights, words: NDArray[np.int64]) -> NDArray[np.float32]:
+    vectors = weights["encoder.table"][words]
+    score = np.exp(np.clip(vectors @ weights["encoder.question"], -20.0, 20.0))
+    score *= words != PADDING
+    share = score / np.maximum(score.sum(axis=1, keepdims=True), 1e-12)
+    mean: NDArray[np.float32] = (share[:, :, None] * vectors).sum(axis=1)
+    return mean
+
+
+def _gru(weights: Weights, words: NDArray[np.int64]) -> NDArray[np.float32]:
+    table = weights["encoder.table"]
+    of_input, of_state = weights["encoder.cell.weight_ih"].T, weights["encoder.cell.weight_hh"].T
+    size = table.shape[1]
+    state = np.zeros((len(words), size), dtype=np.float32)
+    longest = int((words != PADDING).sum(axis=1).max(initial=0))
+    for place in range(longest):
+        there = words[:, place] != PADDING
+        seen = table[words[:, place]] @ of_input + weights["encoder.cell.bias_ih"]
+        kept = state @ of_state + weights["encoder.cell.bias_hh"]
+        reset = _sigmoid(seen[:, :size] + kept[:, :size])
+        update = _sigmoid(seen[:, size : 2 * size] + kept[:, size : 2 * size])
+        new = np.tanh(seen[:, 2 * size :] + reset * kept[:, 2 * size :])
+        state = np.where(there[:, None], (1.0 - update) * new + update * state, state)
+    return state.astype(np.float32)
+
+
+def _sigmoid(logit: Floats) -> Floats:
     """Return 1 / (1 + e^-x) without overflow for any finite x."""
     small = np.exp(-np.abs(logit))
     return np.where(logit >= 0, 1.0 / (1.0 + small), small / (1.0 + small))
 
 
-def serving_weights(state: Mapping[str, Any], heads: int) -> dict[str, NDArray[np.float32]]:
-    """Take from a network's state what serving needs: the first head only."""
-    weights = {name: np.asarray(value, dtype=np.float32) for name, value in state.items()}
-    weights["table"] = np.delete(weights["table"], np.s_[1:heads], axis=1)
-    last = max(int(name.split(".")[1]) for name in weights if name.startswith("deep."))
-    for name in ("wide", f"deep.{last}"):
-        weights[f"{name}.weight"] = weights[f"{name}.weight"][:1]
-        weights[f"{name}.bias"] = weights[f"{name}.bias"][:1]
-    return weights
-
-
-def quantise(table: NDArray[np.float32]) -> tuple[NDArray[np.int8], NDArray[np.float32]]:
-    """Round a table to 8 bits with one scale a column: int8 (r, c) and float32 (c,)."""
-    scale = np.maximum(np.abs(table).max(axis=0), 1e-12) / 127.0
-    return np.rint(table / scale).astype(np.int8), scale.astype(np.float32)
+def quantise(table: NDArray[Any]) -> tuple[NDArray[np.int8], NDArray[np.float32]]:
+    """Round a table to 8 bits with one scale for all: int8 of its shape, and float32 (1,)."""
+    scale = np.maximum(np.abs(table).max(initial=0.0), 1e-12) / 127.0
+    return np.rint(table / scale).astype(np.int8), np.array([scale], dtype=np.float32)

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 import pandas as pd
@@ -14,12 +14,18 @@ from demand.ads import REQUEST_REQUIRED
 from demand.config import FeatureSettings
 from demand.errors import ModelError, StateError
 from demand.features.builder import FeatureBuilder
-from demand.features.columns import AdColumns
+from demand.features.columns import AdColumns, Floats
+from demand.features.keys import parents
 from demand.forward import Weights, forward, quantise
+from demand.intervals import Intervals
 from demand.state import read_json, write_aside_folder, write_json
 
-FORMAT = 1
+if TYPE_CHECKING:
+    from demand.explanation import Explanation
+
+FORMAT = 2
 JSON_NAME, ARRAYS_NAME = "predictor.json", "arrays.safetensors"
+INTERVALS = "intervals"
 BLOCK = 4096  # ads a pass: bounds memory, and is large enough for numpy to be busy
 
 
@@ -36,8 +42,21 @@ class Predictor:
     """
 
     def __init__(self, builder: FeatureBuilder, weights: Weights) -> None:
-        self._packed = _pack(builder, weights)
-        self._builder, self._weights = _unpack(self._packed, builder.settings)
+        self._set(_pack(builder, weights), builder.settings)
+
+    def _set(self, packed: dict[str, NDArray[Any]], settings: FeatureSettings) -> None:
+        self._packed = packed
+        self._builder, self._weights = _unpack(packed, settings)
+        known = f"{INTERVALS}.pooled" in packed
+        self._intervals = Intervals.read(packed, INTERVALS) if known else None
+
+    def with_intervals(self, intervals: Intervals) -> Self:
+        """Return the same model, with intervals that were calibrated for it."""
+        other = type(self).__new__(type(self))
+        packed = dict(self._packed)
+        intervals.store(packed, INTERVALS)
+        other._set(packed, self._builder.settings)
+        return other
 
     def predict(self, ads: pd.DataFrame) -> NDArray[np.float64]:
         """Return the deal probability of each ad, shape (n,), in [0, 1].
@@ -58,6 +77,46 @@ class Predictor:
             for first in range(0, len(ads), BLOCK)
         ]
         return np.concatenate(blocks) if blocks else np.empty(0)
+
+    @property
+    def size_bytes(self) -> int:
+        """Size of the arrays as they are saved, which is nearly that of the whole."""
+        return sum(array.nbytes for array in self._packed.values())
+
+    @property
+    def has_intervals(self) -> bool:
+        """Whether :meth:`interval` has an answer."""
+        return self._intervals is not None
+
+    def interval(self, ads: pd.DataFrame) -> tuple[Floats, Floats]:
+        """Return where the outcome of each ad lies with a probability of 80 %.
+
+        Returns
+        -------
+        low, high
+            Each of shape (n,), with 0 <= low <= prediction <= high <= 1; see
+            :meth:`demand.intervals.Intervals.bounds`.
+
+        Raises
+        ------
+        ModelError
+            As :meth:`predict`; or no intervals were calibrated for this model.
+        """
+        if self._intervals is None:
+            raise ModelError("this model has no intervals: too few ads were held out for them")
+        return self._intervals.bounds(self.predict(ads), parents_of(ads))
+
+    def explain(self, ad: Mapping[str, Any], *, permutations: int = 32) -> Explanation:
+        """Return what each field of an ad contributes to its prediction.
+
+        See :func:`demand.explanation.explain`; contributions add up to the prediction.
+        """
+        from demand.explanation import explain
+
+        def answers(ads: Sequence[Mapping[str, Any]]) -> Floats:
+            return self.predict(pd.DataFrame(list(ads)))
+
+        return explain(answers, ad, permutations=permutations)
 
     def predict_one(self, ad: Mapping[str, Any]) -> float:
         """Return the deal probability of one ad given as a mapping."""
@@ -104,13 +163,18 @@ class Predictor:
         predictor = cls.__new__(cls)
         try:
             settings = FeatureSettings.model_validate(about["features"])
-            predictor._packed = load_file(folder / ARRAYS_NAME)
-            predictor._builder, predictor._weights = _unpack(predictor._packed, settings)
+            predictor._set(load_file(folder / ARRAYS_NAME), settings)
             # One answer takes every array: one that is missing or of another shape shows now.
             predictor.predict_one({})
         except (OSError, SafetensorError, LookupError, ValueError) as error:
             raise _damaged(folder, error) from error
         return predictor
+
+
+def parents_of(ads: pd.DataFrame) -> list[str | None]:
+    """Return the parent category of each ad, None where it is neither given nor known."""
+    columns = AdColumns.from_frame(ads)
+    return parents(columns.text["parent_category_name"], columns.text["category_name"])
 
 
 def _damaged(folder: Path, error: Exception) -> ModelError:
@@ -127,8 +191,8 @@ def _pack(builder: FeatureBuilder, weights: Weights) -> dict[str, NDArray[Any]]:
         small = name.endswith(".means")
         packed[f"features.{name}"] = array.astype(np.float16) if small else array
     for name, weight in weights.items():
-        if name == "table":
-            packed["weights.table"], packed["weights.table_scale"] = quantise(weight)
+        if name == "wide.table":
+            packed["weights.wide.table"], packed["weights.wide.scale"] = quantise(weight)
         else:
             packed[f"weights.{name}"] = weight.astype(np.float16)
     return {name: np.ascontiguousarray(array) for name, array in packed.items()}
@@ -136,16 +200,18 @@ def _pack(builder: FeatureBuilder, weights: Weights) -> dict[str, NDArray[Any]]:
 
 def _unpack(
     packed: Mapping[str, NDArray[Any]], settings: FeatureSettings
-) -> tuple[FeatureBuilder, dict[str, NDArray[np.float32]]]:
+) -> tuple[FeatureBuilder, dict[str, NDArray[Any]]]:
     """Undo :func:`_pack`, into the types that compute fast."""
     arrays, weights = {}, {}
     for name, array in packed.items():
         part, _, rest = name.partition(".")
+        if part == INTERVALS:
+            continue
         wide = array.astype(np.float32) if array.dtype == np.float16 else array
         if part == "features":
             arrays[rest] = wide
         else:
             weights[rest] = wide
-    scale = weights.pop("table_scale")
-    weights["table"] = weights["table"].astype(np.float32) * scale
+    scale = weights.pop("wide.scale")
+    weights["wide.table"] = weights["wide.table"].astype(np.float64) * scale
     return FeatureBuilder(settings, arrays), weights

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 
 from demand.ads import TARGET
 from demand.config import SplitSettings
 from demand.errors import GateRefusal
+
+Floats = NDArray[np.float64]
 
 # A seller's stratum: no ad with a chance, some chance, a likely deal. The target's few
 # spikes decide an RMSE; left to luck, one test part in forty would be twice as hard.
@@ -49,43 +53,59 @@ def split_ads(ads: pd.DataFrame, settings: SplitSettings, seed: int) -> Split:
     GateRefusal
         A part would be empty: there are too few sellers.
     """
-    codes = pd.factorize(ads["user_id"])[0]
-    sellers = pd.DataFrame({"rows": np.bincount(codes)})
-    rng = np.random.default_rng(seed)
-    sellers["order"] = rng.permutation(len(sellers)).astype(np.float64)
-    if settings.by == "time":
-        sellers["stratum"] = 0
-        latest = ads["activation_date"].groupby(codes).max()
-        sellers["order"] += len(sellers) * latest.rank(method="dense", ascending=False)
-    else:
-        sellers["stratum"] = np.digitize(ads[TARGET].groupby(codes).mean(), STRATA, right=True)
-    part = _parts(sellers, settings)[codes]
+    part = _parts(seller_positions(ads, seed, settings.by), settings)
     train, validation, test = (ads[part == number].reset_index(drop=True) for number in range(3))
     for name, rows in (("training", train), ("validation", validation), ("test", test)):
         if rows.empty:
+            sellers = ads["user_id"].nunique(dropna=False)
             raise GateRefusal(
                 "data",
-                f"the {name} part is empty: the {len(ads)} ads are of only {len(sellers)} "
+                f"the {name} part is empty: the {len(ads)} ads are of only {sellers} "
                 "sellers, and a seller is never divided",
             )
     return Split(train, validation, test)
 
 
-def _parts(
-    sellers: pd.DataFrame, settings: SplitSettings
-) -> np.ndarray[tuple[int], np.dtype[np.int64]]:
-    """Return the number of each seller's part, shape (sellers,).
+def seller_positions(
+    ads: pd.DataFrame, seed: int, by: Literal["seller", "time"] = "seller"
+) -> Floats:
+    """Return how far through its stratum the seller of each ad stands, shape (n,), in (0, 1).
 
-    Within a stratum sellers stand in their order, each as long as it has rows; a seller
-    belongs to the part in which its middle lies.
+    Within a stratum sellers stand in their order, each as long as it has rows; the
+    position is that of a seller's middle. So an interval of positions holds that share of
+    the rows of every stratum, and never half a seller.
+
+    Parameters
+    ----------
+    ads
+        Typed ads with their target, shape (n, 18).
+    seed
+        Of the order at random.
+    by
+        With ``time`` there is one stratum, and the sellers with the newest ads stand first.
     """
+    codes = pd.factorize(ads["user_id"])[0]
+    sellers = pd.DataFrame({"rows": np.bincount(codes)})
+    rng = np.random.default_rng(seed)
+    sellers["order"] = rng.permutation(len(sellers)).astype(np.float64)
+    if by == "time":
+        sellers["stratum"] = 0
+        latest = ads["activation_date"].groupby(codes).max()
+        sellers["order"] += len(sellers) * latest.rank(method="dense", ascending=False)
+    else:
+        sellers["stratum"] = np.digitize(ads[TARGET].groupby(codes).mean(), STRATA, right=True)
     ordered = sellers.sort_values(["stratum", "order"], kind="stable")
     rows = ordered.groupby("stratum")["rows"]
     middle = (rows.cumsum() - ordered["rows"] / 2) / rows.transform("sum")
+    of_seller: Floats = middle.sort_index().to_numpy(dtype=np.float64)
+    return of_seller[codes]
+
+
+def _parts(positions: Floats, settings: SplitSettings) -> NDArray[np.int64]:
+    """Return the number of each ad's part, shape (n,): that in which its seller's middle lies."""
     validation_until = settings.test_share + settings.validation_share * (1 - settings.test_share)
-    part = np.where(
-        middle < settings.test_share,
+    return np.where(
+        positions < settings.test_share,
         TEST,
-        np.where(middle < validation_until, VALIDATION, TRAINING),
+        np.where(positions < validation_until, VALIDATION, TRAINING),
     )
-    return pd.Series(part, index=ordered.index).sort_index().to_numpy(dtype=np.int64)

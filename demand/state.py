@@ -40,6 +40,11 @@ class Home:
         return self.root / "artifacts"
 
     @property
+    def studies(self) -> Path:
+        """SQLite file of Optuna's studies: every search that was begun, trial by trial."""
+        return self.root / "tuning.db"
+
+    @property
     def serving(self) -> Path:
         """Served models and the record of the active server."""
         return self.root / "serving"

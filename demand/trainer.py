@@ -1,4 +1,4 @@
-"""Training: mini-batches, early stopping on the validation part, one curve per epoch."""
+"""Training: the wide path to its optimum, then the deep one in mini-batches."""
 
 from __future__ import annotations
 
@@ -11,15 +11,18 @@ from dataclasses import asdict, dataclass
 import numpy as np
 import pandas as pd
 import torch
-from numpy.typing import NDArray
 
 from demand.config import TrainingSettings
 from demand.errors import ModelError
-from demand.features.builder import Features
-from demand.features.feature_set import FeatureSet
-from demand.forward import serving_weights
-from demand.network import HEADS, DemandNetwork
+from demand.features.columns import Floats
+from demand.features.feature_set import FeatureSet, Part
+from demand.network import DemandNetwork
 from demand.predictor import Predictor
+from demand.wide import Wide, cross_fitted_logits, fit_wide
+
+# Fits of the wide path that give the training ads logits as new ads would get them.
+CROSS_FITS = 5
+_LARGEST = float(np.finfo(np.float16).max)  # of the weights that can be saved
 
 
 @dataclass(frozen=True)
@@ -31,9 +34,10 @@ class Epoch:
     epoch
         Number of the pass, from 1.
     train_loss
-        Mean binary cross-entropy over the pass, auxiliary heads included.
+        Mean binary cross-entropy over the pass.
     validation_rmse
-        Root mean squared error of the deal probability on the validation ads.
+        Root mean squared error of the deal probability on the validation ads; NaN
+        without any.
     seconds, seconds_left
         Time of this pass, and of those that may still come.
     """
@@ -63,8 +67,10 @@ def train(
     settings: TrainingSettings,
     seed: int,
     on_epoch: Callable[[Epoch], None] | None = None,
+    *,
+    epochs: int | None = None,
 ) -> Training:
-    """Fit the network; the same features, settings and seed give the same bits.
+    """Fit the model; the same features, settings and seed give the same bits.
 
     Parameters
     ----------
@@ -72,74 +78,104 @@ def train(
         Training and validation ads as arrays, without a common seller.
     on_epoch
         Called after each epoch, for progress.
+    epochs
+        How many to take, of a schedule that is laid out for ``settings.epochs_max``.
+        Without it the epoch with the least validation RMSE is kept.
 
     Raises
     ------
     ModelError
         The weights ran away: no epoch ended with answers that are numbers.
+    ValueError
+        Neither validation ads nor a number of epochs are given.
     """
+    if epochs is None and features.validation is None:
+        raise ValueError("without validation ads the number of epochs must be given")
     with _deterministic(seed, settings.threads):
-        network = DemandNetwork(
-            features.builder.settings.buckets,
-            features.builder.width,
-            hidden=settings.hidden,
-            dropout=settings.dropout,
-            prior=float(features.training_target.mean()),
-        )
-        epochs: list[Epoch] = []
+        wide, offsets = _fit_wide(features, settings)
+        network = _network(features, settings)
+        taken: list[Epoch] = []
         best, best_rmse, best_state = 0, math.inf, {}
-        for epoch in _fit(network, features, settings, seed):
-            epochs.append(epoch)
+        for epoch in _fit(network, features, wide, offsets, settings, seed):
+            taken.append(epoch)
             if on_epoch is not None:
                 on_epoch(epoch)
-            if epoch.validation_rmse <= best_rmse:
+            better = epochs == epoch.epoch if epochs else epoch.validation_rmse <= best_rmse
+            if better:
                 best, best_rmse = epoch.epoch, epoch.validation_rmse
-                best_state = {k: v.detach().numpy().copy() for k, v in network.state_dict().items()}
-            elif epoch.epoch - best >= settings.patience:
+                best_state = {k: v.numpy().copy() for k, v in network.state_dict().items()}
+            if epochs == epoch.epoch or (not epochs and epoch.epoch - best >= settings.patience):
                 break
-    if not best:
+    # What is no number is not within any bounds either.
+    if not best or not all((np.abs(array) <= _LARGEST).all() for array in best_state.values()):
         raise ModelError(
-            "training diverged: no epoch has a validation RMSE that is a number; lower "
+            "training diverged: no epoch ended with answers that are numbers; lower "
             f"training.learning_rate, which is {settings.learning_rate:g}"
         )
-    predictor = Predictor(features.builder, serving_weights(best_state, HEADS))
-    return Training(predictor, tuple(epochs), best)
+    of_wide = {"wide.table": wide.table, "wide.bias": np.array([wide.bias])}
+    return Training(Predictor(features.builder, best_state | of_wide), tuple(taken), best)
+
+
+def _fit_wide(features: FeatureSet, settings: TrainingSettings) -> tuple[Wide, Floats]:
+    """Return the wide path, and the logits that the training ads get from others' sellers."""
+    training, buckets = features.training, features.builder.settings.buckets
+    sparse, penalty = training.features.sparse, settings.penalty
+    wide = fit_wide(sparse, training.target, buckets=buckets, penalty=penalty)
+    fold = features.fold % CROSS_FITS
+    offsets = cross_fitted_logits(sparse, training.target, fold, buckets=buckets, penalty=penalty)
+    return wide, offsets
+
+
+def _network(features: FeatureSet, settings: TrainingSettings) -> DemandNetwork:
+    about = features.builder.settings
+    return DemandNetwork(
+        features.builder.width,
+        hidden=settings.hidden,
+        dropout=settings.dropout,
+        encoder=about.text_encoder,
+        words=about.sequence_buckets,
+        embedding=settings.embedding,
+    )
 
 
 def _fit(
-    network: DemandNetwork, features: FeatureSet, settings: TrainingSettings, seed: int
+    network: DemandNetwork,
+    features: FeatureSet,
+    wide: Wide,
+    offsets: Floats,
+    settings: TrainingSettings,
+    seed: int,
 ) -> Iterator[Epoch]:
     """Train epoch after epoch; the caller decides when it is enough."""
-    target = features.training_target
+    training, validation = features.training, features.validation
+    inputs = _inputs(training, offsets)
+    held = None if validation is None else wide.logits(validation.features.sparse)
+    target = torch.from_numpy(training.target).float()
     n = len(target)
     steps = math.ceil(n / settings.batch_size)
     optimiser = _optimiser(network, settings)
     schedule = torch.optim.lr_scheduler.LambdaLR(
         optimiser, _warmup_cosine(settings.epochs_max * steps, settings.warmup_share)
     )
-    answers = torch.from_numpy(np.stack([target, target > 0, target > 0.5], axis=1)).float()
-    head_weights = torch.tensor([1.0, settings.auxiliary_weight, settings.auxiliary_weight])
     rng = np.random.default_rng(seed)
     for number in range(1, settings.epochs_max + 1):
         started = time.perf_counter()
         network.train()
-        order, total = rng.permutation(n), 0.0
-        for first in range(0, n, settings.batch_size):
-            rows = order[first : first + settings.batch_size]
-            logits = network(*_batch(features.training, rows))
-            losses = torch.nn.functional.binary_cross_entropy_with_logits(
-                logits, answers[torch.from_numpy(rows)], reduction="none"
-            )
-            loss = (losses * head_weights).sum(dim=1).mean()
+        order, total = torch.from_numpy(rng.permutation(n)), 0.0
+        for rows in torch.split(order, settings.batch_size):
+            logits = network(*(each[rows] for each in inputs))
+            loss = torch.nn.functional.binary_cross_entropy_with_logits(logits, target[rows])
             optimiser.zero_grad()
             loss.backward()  # type: ignore[no-untyped-call]
             optimiser.step()
             schedule.step()
             total += float(loss.detach()) * len(rows)
-        error = _probabilities(network, features.validation) - features.validation_target
+        rmse = math.nan
+        if validation is not None and held is not None:
+            error = _probabilities(network, _inputs(validation, held)) - validation.target
+            rmse = float(np.sqrt(np.mean(error**2)))
         seconds = time.perf_counter() - started
-        left = seconds * (settings.epochs_max - number)
-        yield Epoch(number, total / n, float(np.sqrt(np.mean(error**2))), seconds, left)
+        yield Epoch(number, total / n, rmse, seconds, seconds * (settings.epochs_max - number))
 
 
 def _optimiser(network: DemandNetwork, settings: TrainingSettings) -> torch.optim.AdamW:
@@ -163,30 +199,25 @@ def _warmup_cosine(steps: int, warmup_share: float) -> Callable[[int], float]:
     return scale
 
 
-def _batch(features: Features, rows: NDArray[np.int64]) -> tuple[torch.Tensor, ...]:
-    """Take rows as the network's inputs: buckets, weights, starts, dense."""
-    sparse = features.sparse
-    begin, counts = sparse.starts[rows], sparse.starts[rows + 1] - sparse.starts[rows]
-    starts = np.cumsum(counts) - counts
-    tokens = np.arange(counts.sum()) + np.repeat(begin - starts, counts)
+def _inputs(part: Part, wide: Floats) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """Return what the network reads: dense, words, the wide path's logits."""
+    features = part.features
     return (
-        torch.from_numpy(sparse.buckets[tokens]),
-        torch.from_numpy(sparse.weights[tokens]),
-        torch.from_numpy(starts),
-        torch.from_numpy(features.dense[rows]),
+        torch.from_numpy(features.dense),
+        torch.from_numpy(features.words),
+        torch.from_numpy(wide).float(),
     )
 
 
-def _probabilities(network: DemandNetwork, features: Features) -> NDArray[np.float64]:
+def _probabilities(network: DemandNetwork, inputs: tuple[torch.Tensor, ...]) -> Floats:
     """Answer in blocks, so that a million ads do not need a million rows of memory."""
     network.eval()
-    rows = np.arange(len(features.dense))
     with torch.no_grad():
         blocks = [
-            torch.sigmoid(network(*_batch(features, rows[first : first + 8192]))[:, 0]).numpy()
-            for first in range(0, len(rows), 8192)
+            torch.sigmoid(network(*block)).numpy()
+            for block in zip(*(torch.split(each, 8192) for each in inputs), strict=True)
         ]
-    answers: NDArray[np.float64] = np.concatenate(blocks).astype(np.float64)
+    answers: Floats = np.concatenate(blocks).astype(np.float64)
     return answers
 
 

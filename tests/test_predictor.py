@@ -19,12 +19,19 @@ from safetensors.numpy import load_file, save_file
 from demand.ads import INPUT_COLUMNS, TARGET
 from demand.errors import ModelError, StateError
 from demand.ingestion.records import frame_from_records
+from demand.network import TextEncoder
 from demand.predictor import ARRAYS_NAME, BLOCK, FORMAT, JSON_NAME, Predictor
 from demand.reference import reference
 from demand.trainer import train
 from tests.ads_factory import make_ads
 from tests.full_disk import full_disk
-from tests.tiny_model import TRAINING, tiny_features, tiny_predictor
+from tests.tiny_model import (
+    ENCODERS,
+    TRAINING,
+    encoded_features,
+    tiny_features,
+    tiny_predictor,
+)
 
 ADS = make_ads(80, seed=7).drop(columns=TARGET)
 OPTIONAL = [c.name for c in INPUT_COLUMNS if c.name not in ("title", "category_name")]
@@ -243,6 +250,27 @@ def test_answers_are_the_same_after_saving_and_loading(folder: Path, answers: np
     assert Predictor.load(folder).predict(ADS).tobytes() == answers.tobytes()
 
 
+@pytest.mark.parametrize("encoder", ENCODERS)
+def test_a_model_of_any_encoder_answers_the_same_after_loading(
+    encoder: TextEncoder, tmp_path: Path
+) -> None:
+    made = train(encoded_features(encoder), TRAINING, seed=1).predictor
+    made.save(tmp_path / "model")
+    again = Predictor.load(tmp_path / "model")
+    assert again.predict(ADS).tobytes() == made.predict(ADS).tobytes()
+    assert again.predict_one(AD) == made.predict_one(AD)
+    assert again.predict_one({}) == made.predict_one({})
+
+
+@pytest.mark.parametrize("encoder", ENCODERS)
+def test_an_ad_is_answered_by_any_encoder_as_in_a_table(encoder: TextEncoder) -> None:
+    made = train(encoded_features(encoder), TRAINING, seed=1).predictor
+    together = made.predict(ADS)
+    for row in range(0, len(ADS), 8):
+        alone = made.predict(ADS.iloc[row : row + 1])
+        np.testing.assert_allclose(alone, together[row], rtol=0, atol=1e-6)
+
+
 def test_a_model_that_was_loaded_saves_the_same_bytes(folder: Path, tmp_path: Path) -> None:
     Predictor.load(folder).save(tmp_path / "again")
     for name in (JSON_NAME, ARRAYS_NAME):
@@ -289,7 +317,7 @@ def _without(name: str) -> Callable[[Path], None]:
 
 def _reshaped(folder: Path) -> None:
     arrays = load_file(folder / ARRAYS_NAME)
-    arrays["weights.first.weight"] = arrays["weights.first.weight"][:, :-1].copy()
+    arrays["weights.deep.0.weight"] = arrays["weights.deep.0.weight"][:, :-1].copy()
     save_file(arrays, folder / ARRAYS_NAME)
 
 
@@ -312,19 +340,22 @@ def _with_json(text: str) -> Callable[[Path], None]:
         (lambda folder: (folder / JSON_NAME).write_bytes(b"\xff\xfe\0"), "damaged"),
         (lambda folder: (folder / ARRAYS_NAME).write_bytes(b""), "damaged"),
         (lambda folder: (folder / ARRAYS_NAME).write_bytes(b"\x80\x04]."), "damaged"),
-        (_without("weights.table"), "damaged"),
-        (_without("weights.table_scale"), "damaged"),
-        (_without("weights.first.bias"), "damaged"),
+        (_without("weights.wide.table"), "damaged"),
+        (_without("weights.wide.scale"), "damaged"),
+        (_without("weights.deep.0.bias"), "damaged"),
         (_without("features.center"), "damaged"),
-        (_without("features.target.city.keys"), "damaged"),
+        (_without("features.target.keys"), "damaged"),
         (_reshaped, "damaged"),
-        (_with_json('{"format": 1}'), "damaged"),
-        (_with_json('{"format": 1, "features": null}'), "damaged"),
-        (_with_json('{"format": 1, "features": {"buckets": 0}}'), "damaged"),
-        (_with_json('{"format": 1, "features": {"unknown": 5}}'), "damaged"),
-        (_with_json('{"format": 2, "features": {}}'), "format 2, this version reads 1"),
-        (_with_json("{}"), "format None, this version reads 1"),
-        (_with_json("[1]"), "format None, this version reads 1"),
+        (_without("features.rarity"), "damaged"),
+        (_with_json('{"format": 2}'), "damaged"),
+        (_with_json('{"format": 2, "features": null}'), "damaged"),
+        (_with_json('{"format": 2, "features": {"buckets": 0}}'), "damaged"),
+        (_with_json('{"format": 2, "features": {"unknown": 5}}'), "damaged"),
+        (_with_json('{"format": 2, "features": {"text_encoder": "gru"}}'), "damaged"),
+        (_with_json('{"format": 1, "features": {}}'), "format 1, this version reads 2"),
+        (_with_json('{"format": 3, "features": {}}'), "format 3, this version reads 2"),
+        (_with_json("{}"), "format None, this version reads 2"),
+        (_with_json("[1]"), "format None, this version reads 2"),
     ],
 )
 def test_a_damaged_or_foreign_folder_is_named(

@@ -7,9 +7,10 @@ import sys
 
 import pytest
 
-from demand.progress import QUIET, console, epochs_shown, rows_shown
+from demand.progress import QUIET, console, epochs_shown, rows_shown, trials_shown
 from demand.state import PROJECT_ROOT
 from demand.trainer import Epoch
+from demand.tuning.search import Found, Trial
 
 EPOCH = Epoch(2, 0.71234, 0.24321, 1.5, 3.0)
 SHOW = """
@@ -33,6 +34,45 @@ def test_an_epoch_is_a_line_where_there_is_no_terminal(capfd: pytest.CaptureFixt
     told = capfd.readouterr()
     line = "  epoch 2/3: loss 0.7123, validation RMSE 0.2432, at most 3 s left\n"
     assert (told.out, told.err) == ("", line)
+
+
+def test_an_epoch_of_a_refit_has_no_validation_rmse(capfd: pytest.CaptureFixture[str]) -> None:
+    with epochs_shown(3) as on_epoch:
+        on_epoch(Epoch(2, 0.71234, float("nan"), 1.5, 3.0))
+    assert capfd.readouterr().err == "  epoch 2/3: loss 0.7123, at most 3 s left\n"
+
+
+BASE = Trial(0, {}, "finished", (0.25, 0.27), 4.0)
+
+
+@pytest.mark.parametrize(
+    ("last", "told"),
+    [
+        (Trial(1, {}, "finished", (0.24, 0.25), 2.0), "RMSE 0.24500; best 0.24500 of trial 1"),
+        (
+            Trial(1, {}, "pruned", (0.28,), 2.0),
+            "stopped at fold 1, +0.03000 to the base; best",
+        ),
+        (Trial(1, {}, "failed", (), 0.0), "cannot be trained; best 0.26000 of trial 0"),
+    ],
+    ids=["finished", "pruned", "failed"],
+)
+def test_a_trial_is_a_line(last: Trial, told: str, capfd: pytest.CaptureFixture[str]) -> None:
+    with trials_shown(3) as on_trial:
+        on_trial(Found((BASE, last)))
+    lines = capfd.readouterr().err.splitlines()
+    assert len(lines) == 1
+    assert lines[0].startswith(f"  trial 1: {told}")
+    assert "; 2 of 3 done, about " in lines[0]
+
+
+def test_trials_are_not_told_when_quiet(
+    capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(QUIET, "1")
+    with trials_shown(3) as on_trial:
+        on_trial(Found((BASE,)))
+    assert capfd.readouterr().err == ""
 
 
 def test_rows_are_not_told_where_there_is_no_terminal(capfd: pytest.CaptureFixture[str]) -> None:
@@ -72,5 +112,5 @@ def test_a_terminal_gets_a_bar() -> None:
             break
         shown += block
     os.close(ours)
-    assert "training: loss 0.7000, RMSE 0.2400" in shown.decode()
+    assert "training: loss 0.7000, validation RMSE 0.2400" in shown.decode()
     assert "10/10" in shown.decode()

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from demand.ads import TARGET
 from demand.config import SplitSettings
 from demand.errors import GateRefusal
-from demand.splitting import STRATA, Split, split_ads
+from demand.splitting import STRATA, Split, seller_positions, split_ads
 from tests.ads_factory import make_ads
 
 BASE = make_ads(300)
@@ -136,6 +136,14 @@ def test_too_few_sellers_are_refused(by: Any, sellers: int) -> None:
     ads = ads_of([row % sellers for row in range(200)])
     with pytest.raises(GateRefusal, match=f"part is empty: the 200 ads are of only {sellers} sell"):
         split_ads(ads, SplitSettings(by=by), 1)
+
+
+def test_an_interval_of_positions_holds_its_share_of_every_stratum() -> None:
+    ads = make_ads(3000, seed=1)
+    held = seller_positions(ads, 1) < 0.25
+    likely = ads[TARGET].groupby(ads["user_id"]).transform("mean") > STRATA[1]
+    for stratum in (likely, ~likely):
+        assert held[stratum].mean() == pytest.approx(0.25, abs=0.01)
 
 
 def test_the_ads_are_left_as_they_were() -> None:

@@ -42,12 +42,13 @@ def test_all_state_lies_below_demand_home(tmp_path: Path, monkeypatch: pytest.Mo
     folders = (
         place.mlflow_database,
         place.mlflow_artifacts,
+        place.studies,
         place.serving,
         place.logs,
         place.locks,
     )
     assert all(folder.is_relative_to(tmp_path / "a") for folder in folders)
-    assert len(set(folders)) == 5
+    assert len(set(folders)) == 6
     assert not place.root.exists()
 
 

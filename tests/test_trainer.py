@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -9,25 +10,37 @@ import torch
 
 from demand.config import TrainingSettings
 from demand.errors import ModelError
+from demand.features.feature_set import build_features
 from demand.forward import forward
-from demand.network import HEADS
+from demand.network import TextEncoder
 from demand.predictor import Predictor
 from demand.trainer import Epoch, Training, train
 from tests.ads_factory import make_ads
-from tests.tiny_model import TRAINING, tiny_features, tiny_training
+from tests.tiny_model import (
+    ENCODERS,
+    FEATURES,
+    TRAINING,
+    encoded_features,
+    tiny_features,
+    tiny_training,
+)
 
 UNSEEN = make_ads(80, seed=6)
 
 
-def fit(seed: int = 1, on_epoch: Any = None, **settings: Any) -> Training:
-    return train(tiny_features(), TRAINING.model_copy(update=settings), seed, on_epoch)
+def fit(
+    seed: int = 1, on_epoch: Any = None, epochs: int | None = None, **settings: Any
+) -> Training:
+    chosen = TRAINING.model_copy(update=settings)
+    return train(tiny_features(), chosen, seed, on_epoch, epochs=epochs)
 
 
 def rmse_of(predictor: Predictor) -> float:
     """RMSE on the validation ads, of which only the features are left."""
     features = tiny_features()
-    answers = forward(predictor._weights, features.validation)
-    return float(np.sqrt(np.mean((answers - features.validation_target) ** 2)))
+    assert features.validation is not None
+    answers = forward(predictor._weights, features.validation.features)
+    return float(np.sqrt(np.mean((answers - features.validation.target) ** 2)))
 
 
 def test_the_same_seed_gives_the_same_bits() -> None:
@@ -97,6 +110,12 @@ def test_training_that_diverges_is_one_clear_error() -> None:
         fit(learning_rate=1e30)
 
 
+@pytest.mark.parametrize("epochs", [None, 2])
+def test_weights_too_large_to_be_saved_are_the_same_error(epochs: int | None) -> None:
+    with pytest.raises(ModelError, match=r"diverged.*lower training.learning_rate"):
+        fit(learning_rate=1e6, weight_decay=0.0, epochs=epochs)
+
+
 @pytest.mark.parametrize("size", [1, 399, 400, 10_000])
 def test_any_batch_size_will_do(size: int) -> None:
     trained = fit(epochs_max=1, batch_size=size, hidden=[2])
@@ -161,4 +180,63 @@ def test_the_model_is_rounded_but_little() -> None:
 def test_default_settings_train() -> None:
     trained = train(tiny_features(), TrainingSettings(epochs_max=1), seed=42)
     assert trained.best_epoch == 1
-    assert trained.predictor._weights["wide.weight"].shape[0] == 1 < HEADS
+
+
+@pytest.mark.parametrize("epochs", [1, 2])
+def test_a_given_number_of_epochs_is_taken_and_the_last_is_kept(epochs: int) -> None:
+    trained = fit(epochs=epochs, epochs_max=4, patience=1)
+    assert [epoch.epoch for epoch in trained.epochs] == list(range(1, epochs + 1))
+    assert trained.best_epoch == epochs
+
+
+def test_epochs_that_are_given_follow_the_schedule_of_all() -> None:
+    """Else a refit on more ads would not repeat what validation has found to be best."""
+    trained = fit(epochs_max=6, patience=6)
+    again = fit(epochs_max=6, epochs=trained.best_epoch)
+    assert again.predictor.predict(UNSEEN).tobytes() == trained.predictor.predict(UNSEEN).tobytes()
+
+
+def test_without_validation_ads_the_validation_error_is_unknown() -> None:
+    alone = build_features(make_ads(120), None, FEATURES, seed=1)
+    trained = train(alone, TRAINING, 1, epochs=2)
+    assert np.isnan([epoch.validation_rmse for epoch in trained.epochs]).all()
+    assert np.isfinite(trained.predictor.predict(UNSEEN)).all()
+
+
+def test_without_validation_ads_the_number_of_epochs_must_be_given() -> None:
+    alone = build_features(make_ads(60), None, FEATURES, seed=1)
+    with pytest.raises(ValueError, match="number of epochs must be given"):
+        train(alone, TRAINING, 1)
+
+
+@pytest.mark.parametrize("encoder", ENCODERS)
+def test_every_encoder_trains_the_same_bits_again(encoder: TextEncoder) -> None:
+    one, other = (train(encoded_features(encoder), TRAINING, 1).predictor for _ in range(2))
+    answers = one.predict(UNSEEN)
+    assert answers.tobytes() == other.predict(UNSEEN).tobytes()
+    assert np.isfinite(answers).all()
+    assert answers.std() > 0.001
+
+
+@pytest.mark.parametrize("encoder", ["gru", "attention"])
+def test_an_encoder_learns_its_words(encoder: TextEncoder) -> None:
+    once, longer = (
+        train(encoded_features(encoder), TRAINING.model_copy(update={"epochs_max": 3}), 1, epochs=e)
+        for e in (1, 3)
+    )
+    for name, weight in once.predictor._weights.items():
+        if name.startswith("encoder."):
+            assert (weight != longer.predictor._weights[name]).any(), name
+
+
+@pytest.mark.parametrize("share", [0.0, 1.0])
+def test_a_constant_target_can_be_learned(share: float) -> None:
+    features = tiny_features()
+    training = replace(features.training, target=np.full(len(features.training.target), share))
+    answers = train(replace(features, training=training), TRAINING, 1).predictor.predict(UNSEEN)
+    np.testing.assert_allclose(answers, share, rtol=0, atol=0.02)
+
+
+def test_a_stronger_penalty_brings_the_answers_together() -> None:
+    spread = [fit(penalty=penalty).predictor.predict(UNSEEN).std() for penalty in (0.1, 1.0, 100.0)]
+    assert spread[0] > spread[1] > spread[2]

@@ -16,38 +16,52 @@ from numpy.typing import NDArray
 
 from demand.config import FeatureSettings
 from demand.features.columns import AdColumns, Floats
-from demand.features.price_level import fit_price, price_levels
-from demand.features.statistics import STATISTICS, fit_statistics, look_up_statistics
-from demand.features.text import Hashes, hash_value, hash_values, mix
-from demand.features.tokens import (
-    PRICE_MISSING,
-    Keys,
-    SparseRows,
-    hash_keys,
-    hash_words,
-    sparse_rows,
+from demand.features.keys import Keys, hash_keys
+from demand.features.price_level import fit_price, prices
+from demand.features.sequences import word_sequences
+from demand.features.statistics import (
+    STATISTICS,
+    fit_statistics,
+    look_up_statistics,
+    statistics_keys,
 )
+from demand.features.text import Hashes, hash_value, hash_values, mix
+from demand.features.texts import fit_rarity, read_texts
+from demand.features.tokens import SparseAds, sparse_ads
 from demand.reference import reference
 
-TITLE_WORDS_MAX = 50
+PRICE_MISSING = 99
 CLIP = 5.0  # standard deviations, so that an absurd value cannot dominate
 PIECEWISE = ("log_price", "price_over_leaf", "price_over_category", "description", "title", "seq")
 
 
 @dataclass(frozen=True)
 class Features:
-    """Arrays of n ads: hashed tokens and a dense block of shape (n, d), float32."""
+    """Arrays of n ads.
 
-    sparse: SparseRows
+    Parameters
+    ----------
+    sparse
+        Hashed tokens.
+    dense
+        Numbers, shape (n, d), float32.
+    words
+        Buckets of the words in their order, shape (n, words); without columns where the
+        text encoder reads none.
+    """
+
+    sparse: SparseAds
     dense: NDArray[np.float32]
+    words: NDArray[np.int64]
 
 
 @dataclass(frozen=True)
 class _Raw:
     """What can be said of ads before target means are known."""
 
-    sparse: SparseRows
-    price_bin: Hashes
+    sparse: SparseAds
+    words: NDArray[np.int64]
+    groups: Hashes
     block: Floats
 
 
@@ -91,9 +105,9 @@ class FeatureBuilder:
         for number in range(settings.statistics_folds):
             held, rest = np.flatnonzero(fold == number), np.flatnonzero(fold != number)
             if len(held) and len(rest):
-                tables = fit_statistics(keys, raw.price_bin, rest, target, shrinkage)
-                statistics[held] = look_up_statistics(tables, keys, raw.price_bin, held)
-        arrays |= fit_statistics(keys, raw.price_bin, np.arange(ads.rows), target, shrinkage)
+                tables = fit_statistics(raw.groups[:, rest], target[rest], shrinkage)
+                statistics[held] = look_up_statistics(tables, raw.groups[:, held])
+        arrays |= fit_statistics(raw.groups, target, shrinkage)
         arrays["center"] = statistics.mean(axis=0)
         arrays["scale"] = statistics.std(axis=0) + 1e-6
         return builder, builder._assemble(raw, statistics)
@@ -102,8 +116,7 @@ class FeatureBuilder:
         """Turn any ads into features; unknown values fall back to the level above."""
         keys = hash_keys(ads)
         raw = self._raw(ads, keys, fit=False)
-        rows = np.arange(ads.rows)
-        return self._assemble(raw, look_up_statistics(self.arrays, keys, raw.price_bin, rows))
+        return self._assemble(raw, look_up_statistics(self.arrays, raw.groups))
 
     @property
     def width(self) -> int:
@@ -114,36 +127,34 @@ class FeatureBuilder:
     def _assemble(self, raw: _Raw, statistics: Floats) -> Features:
         scaled = (statistics - self.arrays["center"]) / self.arrays["scale"]
         dense = np.concatenate([raw.block, np.clip(scaled, -CLIP, CLIP)], axis=1)
-        return Features(raw.sparse, dense.astype(np.float32))
+        return Features(raw.sparse, dense.astype(np.float32), raw.words)
 
     def _raw(self, ads: AdColumns, keys: Keys, *, fit: bool) -> _Raw:
         settings = self.settings
-        letters = settings.word_letters
-        title, title_words = hash_words(ads.text["title"], TITLE_WORDS_MAX, letters)
-        limit = settings.description_words_max
-        description, _ = hash_words(ads.text["description"], limit, letters)
-        missing, log_price, category_level, leaf_level = price_levels(self.arrays, ads, keys)
-        price_bin = np.where(
-            missing, PRICE_MISSING, np.searchsorted(self.arrays["price_bins"], log_price)
-        ).astype(np.uint64)
+        texts, price = read_texts(ads, settings), prices(self.arrays, ads, keys)
+        missing = np.isnan(price.log)
         numbers: dict[str, Floats] = {
-            "log_price": np.where(missing, leaf_level, log_price),
-            "price_over_leaf": np.where(missing, 0.0, log_price - leaf_level),
-            "price_over_category": np.where(missing, 0.0, log_price - category_level),
-            "description": np.log1p(description.letters),
-            "title": np.log1p(title.letters),
+            "log_price": np.where(missing, price.of_params, price.log),
+            "price_over_leaf": np.where(missing, 0.0, price.log - price.of_params),
+            "price_over_category": np.where(missing, 0.0, price.log - price.of_category),
+            "description": np.log1p(texts.description_letters),
+            "title": np.log1p(texts.title_letters),
             "seq": np.log1p(np.nan_to_num(ads.number["item_seq_number"], nan=1.0).clip(min=0.0)),
         }
         if fit:
             _fit_scales(self.arrays, numbers, settings)
+            self.arrays["rarity"] = fit_rarity(texts, ads.rows)
         blocks = []
         for name, value in numbers.items():
             center, scale = self.arrays[f"scale.{name}"]
             blocks.append(_piecewise(value, self.arrays[f"edges.{name}"]))
             blocks.append(np.clip((value - center) / scale, -CLIP, CLIP)[:, None])
         blocks.append(_flags(ads, keys, missing))
-        sparse = sparse_rows(ads, keys, title, description, title_words, price_bin, settings)
-        return _Raw(sparse, price_bin, np.concatenate(blocks, axis=1))
+        sparse = sparse_ads(ads, keys, texts, price, self.arrays["rarity"], settings)
+        place = np.searchsorted(self.arrays["price_bins"], numbers["log_price"])
+        price_bin = np.where(missing, PRICE_MISSING, place).astype(np.uint64)
+        words = word_sequences(texts, ads.rows, settings)
+        return _Raw(sparse, words, statistics_keys(keys, price_bin), np.concatenate(blocks, axis=1))
 
 
 def seller_folds(ads: AdColumns, folds: int, seed: int) -> NDArray[np.int64]:

@@ -1,4 +1,4 @@
-"""What training needs: training and validation ads as arrays, and the fitted builder."""
+"""What training needs: ads as arrays, their targets, and the fitted builder."""
 
 from __future__ import annotations
 
@@ -12,41 +12,75 @@ from numpy.typing import NDArray
 
 from demand.ads import TARGET
 from demand.config import FeatureSettings
-from demand.features.builder import FeatureBuilder, Features
+from demand.features.builder import FeatureBuilder, Features, seller_folds
 from demand.features.columns import AdColumns, Floats
-from demand.features.tokens import SparseRows
+from demand.features.tokens import SparseAds
+
+
+@dataclass(frozen=True)
+class Part:
+    """Features and targets of n ads.
+
+    Parameters
+    ----------
+    features
+        Their arrays.
+    target
+        Deal probabilities, shape (n,).
+    """
+
+    features: Features
+    target: Floats
+
+    def to_arrays(self, name: str) -> dict[str, NDArray[Any]]:
+        """Return all arrays under names that begin with ``name``."""
+        sparse = self.features.sparse
+        return {
+            f"{name}.row": sparse.row,
+            f"{name}.bucket": sparse.bucket,
+            f"{name}.weight": sparse.weight,
+            f"{name}.dense": self.features.dense,
+            f"{name}.words": self.features.words,
+            f"{name}.target": self.target,
+        }
+
+    @classmethod
+    def from_arrays(cls, arrays: Mapping[str, NDArray[Any]], name: str) -> Part:
+        """Undo :meth:`to_arrays`."""
+        row, bucket, weight, dense, words, target = (
+            arrays[f"{name}.{key}"]
+            for key in ("row", "bucket", "weight", "dense", "words", "target")
+        )
+        return cls(Features(SparseAds(len(target), row, bucket, weight), dense, words), target)
 
 
 @dataclass(frozen=True)
 class FeatureSet:
-    """Features and targets of the training and the validation part.
+    """The arrays of a training run.
 
     Parameters
     ----------
     builder
         Fitted on the training part.
-    training, validation
-        Features of n and v ads; those of training are out of fold.
-    training_target, validation_target
-        Deal probabilities, shapes (n,) and (v,).
+    training
+        n ads; their target means are out of fold.
+    fold
+        Fold of each training ad, shape (n,); a seller's ads lie in one.
+    validation
+        Ads of other sellers; None where all ads are learnt from.
     """
 
     builder: FeatureBuilder
-    training: Features
-    validation: Features
-    training_target: Floats
-    validation_target: Floats
+    training: Part
+    fold: NDArray[np.int64]
+    validation: Part | None
 
     def to_arrays(self) -> dict[str, NDArray[Any]]:
         """Return all arrays by name; with the builder's settings they are all there is."""
         arrays = {f"builder.{name}": array for name, array in self.builder.arrays.items()}
-        for part in ("training", "validation"):
-            features: Features = getattr(self, part)
-            arrays[f"{part}.starts"] = features.sparse.starts
-            arrays[f"{part}.buckets"] = features.sparse.buckets
-            arrays[f"{part}.weights"] = features.sparse.weights
-            arrays[f"{part}.dense"] = features.dense
-            arrays[f"{part}.target"] = getattr(self, f"{part}_target")
+        arrays |= self.training.to_arrays("training") | {"fold": self.fold}
+        if self.validation is not None:
+            arrays |= self.validation.to_arrays("validation")
         return {name: np.ascontiguousarray(array) for name, array in arrays.items()}
 
     @classmethod
@@ -56,36 +90,39 @@ class FeatureSet:
         """Undo :meth:`to_arrays`."""
         prefix = "builder."
         fitted = {k.removeprefix(prefix): v for k, v in arrays.items() if k.startswith(prefix)}
-
-        def part(name: str) -> Features:
-            starts, buckets, weights, dense = (
-                arrays[f"{name}.{key}"] for key in ("starts", "buckets", "weights", "dense")
-            )
-            return Features(SparseRows(starts, buckets, weights), dense)
-
+        held = "validation.target" in arrays
         return cls(
             FeatureBuilder(settings, fitted),
-            part("training"),
-            part("validation"),
-            arrays["training.target"],
-            arrays["validation.target"],
+            Part.from_arrays(arrays, "training"),
+            arrays["fold"],
+            Part.from_arrays(arrays, "validation") if held else None,
         )
 
 
 def build_features(
-    training_ads: pd.DataFrame, validation_ads: pd.DataFrame, settings: FeatureSettings, seed: int
+    training_ads: pd.DataFrame,
+    validation_ads: pd.DataFrame | None,
+    settings: FeatureSettings,
+    seed: int,
 ) -> FeatureSet:
     """Fit the features on the training ads and apply them to the validation ads.
 
     Parameters
     ----------
     training_ads, validation_ads
-        Typed ads with their target, without a common seller.
+        Typed ads with their target, without a common seller; no validation ads where
+        the number of epochs is known.
     """
-    target = training_ads[TARGET].to_numpy(dtype=np.float64)
-    builder, training = FeatureBuilder.fit(
-        AdColumns.from_frame(training_ads), target, settings, seed
-    )
-    validation = builder.transform(AdColumns.from_frame(validation_ads))
-    held_target = validation_ads[TARGET].to_numpy(dtype=np.float64)
-    return FeatureSet(builder, training, validation, target, held_target)
+    columns = AdColumns.from_frame(training_ads)
+    target = _target(training_ads)
+    builder, features = FeatureBuilder.fit(columns, target, settings, seed)
+    fold = seller_folds(columns, settings.statistics_folds, seed)
+    validation = None
+    if validation_ads is not None:
+        held = builder.transform(AdColumns.from_frame(validation_ads))
+        validation = Part(held, _target(validation_ads))
+    return FeatureSet(builder, Part(features, target), fold, validation)
+
+
+def _target(ads: pd.DataFrame) -> Floats:
+    return ads[TARGET].to_numpy(dtype=np.float64)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -42,7 +42,7 @@ class GroupMeans:
         Parameters
         ----------
         keys
-            Group of each row, shape (n,).
+            Group of each row, shape (n,); well mixed hashes.
         values
             What to average, shape (n,), without NaN.
         above
@@ -60,13 +60,25 @@ class GroupMeans:
         kept = counts >= count_min
         return cls(unique[kept], means[kept].astype(np.float32))
 
+    @classmethod
+    def together(cls, tables: Sequence[GroupMeans]) -> GroupMeans:
+        """Return one table of all groups, whose hashes must differ between the tables."""
+        keys = np.concatenate([table.keys for table in tables])
+        order = np.argsort(keys, kind="stable")
+        return cls(keys[order], np.concatenate([table.means for table in tables])[order])
+
+    def find(self, keys: Keys) -> Floats:
+        """Return the mean of each group, NaN where it is unknown; any shape to the same."""
+        short = _shorten(keys)
+        if not len(self.keys):
+            return np.full(short.shape, np.nan)
+        place = np.minimum(np.searchsorted(self.keys, short), len(self.keys) - 1)
+        return np.where(self.keys[place] == short, self.means[place], np.nan)
+
     def lookup(self, keys: Keys, above: Floats) -> Floats:
         """Return the mean of each row's group, or ``above`` where it is unknown; shape (n,)."""
-        if not len(self.keys):
-            return above
-        short = _shorten(keys)
-        place = np.minimum(np.searchsorted(self.keys, short), len(self.keys) - 1)
-        return np.where(self.keys[place] == short, self.means[place], above)
+        found = self.find(keys)
+        return np.where(np.isnan(found), above, found)
 
     def store(self, arrays: dict[str, NDArray[Any]], name: str) -> None:
         """Put the table into ``arrays`` under two names that begin with ``name``."""

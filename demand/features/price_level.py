@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -9,35 +10,57 @@ from numpy.typing import NDArray
 
 from demand.features.columns import AdColumns, Floats
 from demand.features.group_means import GroupMeans
-from demand.features.tokens import CATEGORY_LEVEL, Keys
+from demand.features.keys import CATEGORY_LEVEL, Keys
 
 PRICE_SHRINKAGE = 5.0  # rows; price levels settle faster than outcomes
 
 
+@dataclass(frozen=True)
+class Prices:
+    """Logarithms of the prices of n ads and of what is usual, each of shape (n,).
+
+    Parameters
+    ----------
+    log
+        log(1 + roubles); NaN where the price is missing.
+    of_category, of_params
+        Mean of the category, and of the deepest params that are known.
+    """
+
+    log: Floats
+    of_category: Floats
+    of_params: Floats
+
+
 def fit_price(arrays: dict[str, NDArray[Any]], ads: AdColumns, keys: Keys, bins: int) -> None:
     """Learn the bins of the price and its level (mean log) down the chain."""
-    price = ads.number["price"]
-    known = np.flatnonzero(np.isfinite(price))
-    log_price = np.log1p(np.maximum(price[known], 0.0))
+    logs = _log(ads)
+    known = np.flatnonzero(np.isfinite(logs))
+    log_price = logs[known]
     overall = float(np.median(log_price)) if len(known) else 0.0
     inner = np.linspace(0, 1, bins + 1)[1:-1]
     arrays["price_bins"] = np.quantile(log_price, inner) if len(known) else np.zeros(1)
     arrays["price_overall"] = np.array([overall])
-    level = np.full(len(known), overall)
-    for number, chain in enumerate(keys.chain):
-        table = GroupMeans.fit(chain[known], log_price, level, shrinkage=PRICE_SHRINKAGE)
-        table.store(arrays, f"price.{number}")
-        level = table.lookup(chain[known], level)
+    level, tables = np.full(len(known), overall), []
+    for chain in keys.mixed_chain[:, known]:
+        tables.append(GroupMeans.fit(chain, log_price, level, shrinkage=PRICE_SHRINKAGE))
+        level = tables[-1].lookup(chain, level)
+    GroupMeans.together(tables).store(arrays, "price")
 
 
-def price_levels(
-    arrays: dict[str, NDArray[Any]], ads: AdColumns, keys: Keys
-) -> tuple[NDArray[np.bool_], Floats, Floats, Floats]:
-    """Return missing, log price, level of the category, level of the deepest param; each (n,)."""
+def prices(arrays: dict[str, NDArray[Any]], ads: AdColumns, keys: Keys) -> Prices:
+    """Return the prices of ads, and the levels that were learnt."""
+    found = GroupMeans.read(arrays, "price").find(keys.mixed_chain)
+    level = np.full(ads.rows, arrays["price_overall"][0])
+    of_category = level
+    for number, means in enumerate(found):
+        level = np.where(np.isnan(means), level, means)
+        if number == CATEGORY_LEVEL:
+            of_category = level
+    return Prices(_log(ads), of_category, level)
+
+
+def _log(ads: AdColumns) -> Floats:
     price = ads.number["price"]
-    missing = ~np.isfinite(price)
-    log_price = np.log1p(np.maximum(np.where(missing, 0.0, price), 0.0))
-    levels = [np.full(ads.rows, arrays["price_overall"][0])]
-    for number, chain in enumerate(keys.chain):
-        levels.append(GroupMeans.read(arrays, f"price.{number}").lookup(chain, levels[-1]))
-    return missing, log_price, levels[CATEGORY_LEVEL + 1], levels[-1]
+    with np.errstate(invalid="ignore"):
+        return np.where(np.isfinite(price), np.log1p(np.maximum(price, 0.0)), np.nan)

@@ -5,7 +5,6 @@ In training they are taken out of fold by the caller; afterwards from the full t
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -13,85 +12,73 @@ from numpy.typing import NDArray
 
 from demand.features.columns import Floats
 from demand.features.group_means import GroupMeans
-from demand.features.text import Hashes, mix
-from demand.features.tokens import CATEGORY_LEVEL, PARAM_1_LEVEL, Keys
+from demand.features.keys import CATEGORY_LEVEL, CHAIN, PARAM_1_LEVEL, Keys
+from demand.features.text import Hashes, join, mix
 
-STATISTICS = (
-    "parent",
-    "category",
-    "param_1",
-    "param_2",
-    "param_3",
-    "category_image",
-    "category_user_type",
-    "category_price",
-    "param_1_price",
-    "category_region",
-    "image",
-    "region",
-    "city",
-)
+# Each statistic and the one that stands in for it where a group is unknown.
+ABOVE = {
+    "parent": None,
+    "category": "parent",
+    "param_1": "category",
+    "param_2": "param_1",
+    "param_3": "param_2",
+    "category_image": "param_1",
+    "category_user_type": "param_1",
+    "category_price": "param_1",
+    "param_1_price": "param_1",
+    "category_region": "param_1",
+    "image": None,
+    "region": None,
+    "city": "region",
+}
+STATISTICS = tuple(ABOVE)
+_BESIDE_THE_CHAIN = len(CHAIN)
 
-Table = Callable[[str, Hashes, Floats], GroupMeans]
 
-
-def _crosses(keys: Keys, price_bin: Hashes) -> dict[str, Hashes]:
-    """Group of each ad for the statistics that lie beside the chain."""
+def statistics_keys(keys: Keys, price_bin: Hashes) -> Hashes:
+    """Return the group of each ad for each of the statistics, shape (statistics, n)."""
     category, param_1 = keys.chain[CATEGORY_LEVEL], keys.chain[PARAM_1_LEVEL]
     value = keys.value
-    return {
-        "category_image": mix(mix(category, value["image_top_1"]), 1),
-        "category_user_type": mix(mix(category, value["user_type"]), 2),
-        "category_price": mix(mix(category, price_bin), 3),
-        "param_1_price": mix(mix(param_1, price_bin), 4),
-        "category_region": mix(mix(category, value["region"]), 5),
-        "image": mix(value["image_top_1"], 6),
-        "region": mix(value["region"], 7),
-        "city": mix(mix(value["region"], value["city"]), 8),
-    }
+    beside = [
+        join(category, value["image_top_1"]),
+        join(category, value["user_type"]),
+        join(category, price_bin),
+        join(param_1, price_bin),
+        join(category, value["region"]),
+        value["image_top_1"],
+        value["region"],
+        join(value["region"], value["city"]),
+    ]
+    salts = np.arange(_BESIDE_THE_CHAIN, len(STATISTICS), dtype=np.uint64)
+    return np.concatenate([keys.mixed_chain, mix(np.stack(beside), salts[:, None])])
 
 
-def _walk(
-    keys: Keys, price_bin: Hashes, rows: NDArray[np.int64], overall: float, table: Table
-) -> Floats:
-    """Go through the statistics in order, each from the estimate above it.
+def fit_statistics(groups: Hashes, target: Floats, shrinkage: float) -> dict[str, NDArray[Any]]:
+    """Fit the tables of target means.
 
-    ``table(name, keys, above)`` returns the group means to look up: fitted there and
-    then in training, or the saved ones.
+    Parameters
+    ----------
+    groups
+        Of n ads, shape (statistics, n), see :func:`statistics_keys`.
+    target
+        Shape (n,).
     """
-    columns: dict[str, Floats] = {}
-    start = above = np.full(len(rows), overall)
-    for name, chain in zip(STATISTICS[:5], keys.chain, strict=True):
-        above = columns[name] = table(name, chain[rows], above).lookup(chain[rows], above)
-    for name, cross in _crosses(keys, price_bin).items():
-        parents = {"image": start, "region": start, "city": columns.get("region", start)}
-        base = parents.get(name, columns["param_1"])
-        columns[name] = table(name, cross[rows], base).lookup(cross[rows], base)
-    return np.stack([columns[name] for name in STATISTICS], axis=1)
-
-
-def fit_statistics(
-    keys: Keys, price_bin: Hashes, rows: NDArray[np.int64], target: Floats, shrinkage: float
-) -> dict[str, NDArray[Any]]:
-    """Fit the tables of target means on ``rows``; ``target`` has shape (n,)."""
-    arrays: dict[str, NDArray[Any]] = {"overall": np.array([target[rows].mean()])}
-
-    def fit(name: str, groups: Hashes, above: Floats) -> GroupMeans:
-        means = GroupMeans.fit(groups, target[rows], above, shrinkage=shrinkage)
-        means.store(arrays, f"target.{name}")
-        return means
-
-    _walk(keys, price_bin, rows, float(arrays["overall"][0]), fit)
+    overall = target.mean()
+    columns: dict[str | None, Floats] = {None: np.full(len(target), overall)}
+    tables = []
+    for name, group in zip(STATISTICS, groups, strict=True):
+        above = columns[ABOVE[name]]
+        tables.append(GroupMeans.fit(group, target, above, shrinkage=shrinkage))
+        columns[name] = tables[-1].lookup(group, above)
+    arrays: dict[str, NDArray[Any]] = {"overall": np.array([overall])}
+    GroupMeans.together(tables).store(arrays, "target")
     return arrays
 
 
-def look_up_statistics(
-    arrays: dict[str, NDArray[Any]], keys: Keys, price_bin: Hashes, rows: NDArray[np.int64]
-) -> Floats:
-    """Read the target means of ``rows`` from fitted tables, shape (rows, statistics)."""
-
-    def saved(name: str, groups: Hashes, above: Floats) -> GroupMeans:
-        del groups, above
-        return GroupMeans.read(arrays, f"target.{name}")
-
-    return _walk(keys, price_bin, rows, float(arrays["overall"][0]), saved)
+def look_up_statistics(arrays: dict[str, NDArray[Any]], groups: Hashes) -> Floats:
+    """Read target means from fitted tables: (statistics, n) groups to (n, statistics)."""
+    found = GroupMeans.read(arrays, "target").find(groups)
+    columns: dict[str | None, Floats] = {None: np.full(groups.shape[1], arrays["overall"][0])}
+    for name, means in zip(STATISTICS, found, strict=True):
+        columns[name] = np.where(np.isnan(means), columns[ABOVE[name]], means)
+    return np.stack([columns[name] for name in STATISTICS], axis=1)

@@ -84,7 +84,9 @@ def test_training_features_are_those_of_the_transformation_but_for_the_statistic
     again = builder.transform(AdColumns.from_frame(ads))
     block = slice(0, -len(STATISTICS))
     np.testing.assert_array_equal(training.dense[:, block], again.dense[:, block])
-    np.testing.assert_array_equal(training.sparse.buckets, again.sparse.buckets)
+    for name in ("row", "bucket", "weight"):
+        np.testing.assert_array_equal(getattr(training.sparse, name), getattr(again.sparse, name))
+    np.testing.assert_array_equal(training.words, again.words)
 
 
 def test_the_width_is_that_of_the_dense_block() -> None:

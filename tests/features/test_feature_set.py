@@ -1,6 +1,9 @@
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
+import pandas as pd
 import pytest
 
 from demand.ads import TARGET
@@ -27,7 +30,8 @@ def test_a_builder_that_came_back_transforms_the_same() -> None:
     ads = AdColumns.from_frame(make_ads(50, seed=4))
     one, other = built.builder.transform(ads), again.builder.transform(ads)
     np.testing.assert_array_equal(one.dense, other.dense)
-    np.testing.assert_array_equal(one.sparse.weights, other.sparse.weights)
+    np.testing.assert_array_equal(one.sparse.bucket, other.sparse.bucket)
+    np.testing.assert_array_equal(one.sparse.weight, other.sparse.weight)
 
 
 def test_a_part_that_is_lost_is_an_error() -> None:
@@ -48,7 +52,36 @@ def test_the_validation_ads_are_transformed_and_not_learned_from() -> None:
 def test_targets_are_those_of_the_ads() -> None:
     training, validation = make_ads(60), make_ads(30, seed=1)
     built = build_features(training, validation, FEATURES, seed=1)
-    np.testing.assert_array_equal(built.training_target, training[TARGET])
-    np.testing.assert_array_equal(built.validation_target, validation[TARGET])
-    assert len(built.training.dense) == 60
-    assert len(built.validation.dense) == 30
+    assert built.validation is not None
+    np.testing.assert_array_equal(built.training.target, training[TARGET])
+    np.testing.assert_array_equal(built.validation.target, validation[TARGET])
+    assert len(built.training.features.dense) == 60
+    assert len(built.validation.features.dense) == 30
+
+
+def test_without_validation_ads_there_is_no_validation_part() -> None:
+    training = make_ads(60)
+    alone = build_features(training, None, FEATURES, seed=1)
+    beside = build_features(training, make_ads(30, seed=1), FEATURES, seed=1)
+    again = FeatureSet.from_arrays(FEATURES, alone.to_arrays())
+    assert alone.validation is None
+    assert again.validation is None
+    for name, array in again.to_arrays().items():
+        np.testing.assert_array_equal(array, beside.to_arrays()[name])
+
+
+def test_a_sellers_ads_lie_in_one_fold() -> None:
+    training = make_ads(200)
+    fold = pd.Series(build_features(training, None, FEATURES, seed=1).fold)
+    assert (fold.groupby(training["user_id"].to_numpy()).nunique() == 1).all()
+    assert set(fold) <= set(range(FEATURES.statistics_folds))
+
+
+@pytest.mark.parametrize("encoder", ["gru", "attention"])
+def test_the_words_of_an_encoder_come_back_too(encoder: Any) -> None:
+    settings = FEATURES.model_copy(update={"text_encoder": encoder})
+    built = build_features(make_ads(60), make_ads(30, seed=1), settings, seed=1)
+    again = FeatureSet.from_arrays(settings, built.to_arrays())
+    words = again.training.features.words
+    assert words.shape == (60, settings.sequence_words_max)
+    np.testing.assert_array_equal(words, built.training.features.words)

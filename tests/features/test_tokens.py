@@ -7,122 +7,118 @@ import pandas as pd
 import pytest
 
 from demand.config import FeatureSettings
+from demand.features.builder import FeatureBuilder
 from demand.features.columns import AdColumns
-from demand.features.text import Hashes
-from demand.features.tokens import (
-    PRICE_MISSING,
-    TOKEN_WEIGHT,
-    VALUE_SALTS,
-    SparseRows,
-    hash_keys,
-    hash_words,
-    sparse_rows,
-)
+from demand.features.tokens import PRIORS, SparseAds
 from tests.ads_factory import make_ads
+from tests.tiny_model import tiny_features
 
-SETTINGS = FeatureSettings(buckets=512, word_letters=6)
-
-
-def tokens_of(ads: pd.DataFrame, settings: FeatureSettings = SETTINGS) -> SparseRows:
-    columns = AdColumns.from_frame(ads)
-    title, title_words = hash_words(columns.text["title"], 50, settings.word_letters)
-    description, _ = hash_words(
-        columns.text["description"], settings.description_words_max, settings.word_letters
-    )
-    bins: Hashes = np.full(len(ads), PRICE_MISSING, dtype=np.uint64)
-    return sparse_rows(columns, hash_keys(columns), title, description, title_words, bins, settings)
-
-
-def row(rows: SparseRows, number: int) -> list[tuple[int, float]]:
-    place = slice(rows.starts[number], rows.starts[number + 1])
-    return list(zip(rows.buckets[place].tolist(), rows.weights[place].tolist(), strict=True))
+SETTINGS = FeatureSettings(buckets=4096)
+BASE = {
+    "title": "Велосипед горный",
+    "description": "Почти новый, катались одно лето.",
+    "parent_category_name": "Хобби и отдых",
+    "category_name": "Велосипеды",
+    "param_1": "Горные",
+    "price": 9000.0,
+    "user_type": "Private",
+    "image_top_1": 5.0,
+    "item_seq_number": 3.0,
+}
 
 
-def test_words_are_hashed_row_after_row() -> None:
-    found, lists = hash_words(["Новый шкаф", None, "🙂", "шкаф"], 50, 6)
-    assert lists == [["новый", "шкаф"], [], [], ["шкаф"]]
-    assert found.row.tolist() == [0, 0, 3]
-    assert found.counts.tolist() == [2, 0, 0, 1]
-    assert found.letters.tolist() == [9, 0, 0, 4]
-    assert found.hashed[1] == found.hashed[2] != found.hashed[0]
+def tokens_of(ads: pd.DataFrame, settings: FeatureSettings = SETTINGS) -> SparseAds:
+    builder = FeatureBuilder(settings, tiny_features().builder.arrays)
+    return builder.transform(AdColumns.from_frame(ads)).sparse
 
 
-def test_words_that_begin_alike_share_a_hash() -> None:
-    found, _ = hash_words(["велосипед велосипеды"], 50, 6)
-    assert found.hashed[0] == found.hashed[1]
+def of(ads: SparseAds, number: int) -> list[tuple[int, float]]:
+    mine = ads.row == number
+    return sorted(zip(ads.bucket[mine].tolist(), ads.weight[mine].tolist(), strict=True))
 
 
-def test_a_chain_joins_a_value_with_those_above_it() -> None:
-    ads = make_ads(2)
-    for name in VALUE_SALTS:
-        ads[name] = 1.0 if name == "image_top_1" else "одно"
-    ads.loc[1, "parent_category_name"] = "другое"
-    keys = hash_keys(AdColumns.from_frame(ads))
-    assert keys.value["param_1"][0] == keys.value["param_1"][1]
-    assert all(chain[0] != chain[1] for chain in keys.chain)
-
-
-def test_a_missing_image_class_is_none_of_the_classes() -> None:
-    images = [np.nan, 0.0, 1.0, 3066.0, -7.0, 1e300, np.inf]
-    ads = AdColumns.from_frame(pd.DataFrame({"image_top_1": images}))
-    assert hash_keys(ads).value["image_top_1"].tolist() == [0, 1, 2, 3067, 0, 0, 0]
-
-
-def test_rows_are_compressed_one_after_the_other() -> None:
-    ads = make_ads(50)
-    rows = tokens_of(ads)
-    assert (len(rows.starts), rows.starts[0], rows.starts[-1]) == (51, 0, len(rows.buckets))
-    assert (np.diff(rows.starts) >= len(VALUE_SALTS)).all()
-    assert rows.weights.dtype == np.float32
-    assert 0 <= rows.buckets.min() <= rows.buckets.max() < SETTINGS.buckets
+def one(**changes: object) -> list[tuple[int, float]]:
+    return of(tokens_of(pd.DataFrame([BASE | changes])), 0)
 
 
 def test_the_tokens_of_an_ad_do_not_depend_on_its_neighbours() -> None:
     ads = make_ads(30)
-    rows = tokens_of(ads)
+    together = tokens_of(ads)
     for number in range(30):
-        alone = tokens_of(ads.iloc[number : number + 1])
-        assert row(alone, 0) == row(rows, number)
+        assert of(tokens_of(ads.iloc[number : number + 1]), 0) == of(together, number)
 
 
-def test_the_words_of_a_field_share_their_weight() -> None:
-    ads = make_ads(1)
-    ads["description"] = None
-    ads["title"] = None
-    values_only = len(tokens_of(ads).buckets)
-    ads["description"] = "один два три четыре"
-    words = tokens_of(ads).weights[:4]
-    assert len(tokens_of(ads).buckets) == values_only + 4
-    np.testing.assert_allclose(np.abs(words), TOKEN_WEIGHT / 2)
+def test_the_squares_of_an_ads_weights_are_the_priors() -> None:
+    """Each group of tokens has unit length before it is scaled; this ad has all of them."""
+    ad = BASE | {"param_2": "20 дюймов", "param_3": "сталь", "region": "Тула", "city": "Тула"}
+    sparse = tokens_of(pd.DataFrame([ad]))
+    assert (sparse.weight**2).sum() == pytest.approx(sum(PRIORS.values()), rel=1e-4)
 
 
-def test_a_word_weighs_differently_in_title_and_description() -> None:
-    ads = make_ads(1)
-    ads["title"], ads["description"] = "шкаф", None
-    in_title = row(tokens_of(ads), 0)[0]
-    ads["title"], ads["description"] = None, "шкаф"
-    assert row(tokens_of(ads), 0)[0] != in_title
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"title": "Самокат"},
+        {"description": "Совсем старый"},
+        {"category_name": "Коллекционирование"},
+        {"param_1": "Дорожные"},
+        {"price": 9500.0},
+        {"price": None},
+        {"user_type": "Shop"},
+        {"image_top_1": None},
+        {"city": "Тула"},
+        {"item_seq_number": 300.0},
+    ],
+    ids=str,
+)
+def test_every_field_has_a_say(changes: dict[str, object]) -> None:
+    assert one(**changes) != one()
+
+
+def test_a_word_is_another_token_in_title_and_description() -> None:
+    in_title = set(one(title="шкаф", description=None)) - set(one(title=None, description=None))
+    in_text = set(one(title=None, description="шкаф")) - set(one(title=None, description=None))
+    assert not in_title & in_text
+
+
+def test_an_encoder_of_sequences_leaves_no_texts_to_the_wide_path() -> None:
+    ads = make_ads(5)
+    ads["description"] = "слова " * 30
+    settings = SETTINGS.model_copy(update={"text_encoder": "gru"})
+    with_texts, without = tokens_of(ads), tokens_of(ads, settings)
+    assert len(without.row) < len(with_texts.row) / 2
 
 
 def test_an_ad_without_any_value_has_tokens() -> None:
-    assert len(tokens_of(pd.DataFrame({"title": [None, None]})).buckets) >= 2 * len(VALUE_SALTS)
+    assert np.bincount(tokens_of(pd.DataFrame({"title": [None, None]})).row).min() > 5
 
 
 @pytest.mark.parametrize("buckets", [1, 3, 1_000_003])
 def test_any_number_of_buckets_will_do(buckets: int) -> None:
-    rows = tokens_of(make_ads(5), FeatureSettings(buckets=buckets))
-    assert rows.buckets.max() < buckets
+    found = tokens_of(make_ads(5), FeatureSettings(buckets=buckets))
+    assert 0 <= found.bucket.min() <= found.bucket.max() < buckets
+
+
+def test_sums_are_those_of_a_matrix() -> None:
+    found = tokens_of(make_ads(20))
+    values = np.random.default_rng(0).normal(size=SETTINGS.buckets)
+    matrix = np.zeros((20, SETTINGS.buckets))
+    np.add.at(matrix, (found.row, found.bucket), found.weight)
+    np.testing.assert_allclose(found.sums(values), matrix @ values, rtol=1e-6)
+
+
+def test_ads_that_are_taken_keep_their_tokens() -> None:
+    ads = tokens_of(make_ads(6))
+    chosen = np.array([False, True, False, True, True, False])
+    taken = ads.take(chosen)
+    assert taken.rows == 3
+    for new, old in enumerate(np.flatnonzero(chosen)):
+        assert of(taken, new) == of(ads, old)
 
 
 def test_the_tokens_of_an_ad_are_pinned() -> None:
     """A change invalidates saved models: raise ``demand.predictor.FORMAT`` with it."""
-    ad = {
-        "title": "Велосипед горный",
-        "description": "Почти новый.",
-        "parent_category_name": "Хобби и отдых",
-        "category_name": "Велосипеды",
-        "image_top_1": 5.0,
-    }
-    rows = tokens_of(pd.DataFrame([ad]))
-    digest = hashlib.md5(rows.buckets.tobytes() + rows.weights.tobytes(), usedforsecurity=False)
-    assert digest.hexdigest() == "fabb19da6d99fde4cc4d96e40d8a57da"
+    ad = BASE | {"price": None, "description": None}
+    found = tokens_of(pd.DataFrame([ad]), FeatureSettings(buckets=4096, text_encoder="gru"))
+    digest = hashlib.md5(found.bucket.tobytes(), usedforsecurity=False)
+    assert digest.hexdigest() == "ae34646bcba45ff75edc07c7dde94b3a"

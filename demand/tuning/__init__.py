@@ -1,0 +1,1 @@
+"""Search for better parameters: on the training rows only, pruned, and resumable."""

@@ -1,0 +1,85 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from demand.features.tokens import SparseAds
+from demand.wide import cross_fitted_logits, fit_wide
+
+BUCKETS = 40
+
+
+def made(n: int = 200, seed: int = 0) -> tuple[SparseAds, np.ndarray]:
+    rng = np.random.default_rng(seed)
+    row = np.repeat(np.arange(n, dtype=np.int32), 4)
+    bucket = rng.integers(0, BUCKETS, 4 * n).astype(np.int32)
+    ads = SparseAds(n, row, bucket, rng.normal(size=4 * n).astype(np.float32))
+    truth = rng.normal(size=BUCKETS)
+    chance = 1.0 / (1.0 + np.exp(1.0 - ads.sums(truth)))
+    return ads, np.where(rng.random(n) < chance, rng.random(n), 0.0)
+
+
+def gradient(ads: SparseAds, target: np.ndarray, table: np.ndarray, bias: float, penalty: float):
+    error = 1.0 / (1.0 + np.exp(-(bias + ads.sums(table)))) - target
+    of_table = np.bincount(ads.bucket, error[ads.row] * ads.weight, BUCKETS) + penalty * table
+    return error.sum(), of_table
+
+
+@pytest.mark.parametrize("penalty", [0.1, 0.45, 10.0])
+def test_the_optimum_has_no_slope(penalty: float) -> None:
+    ads, target = made()
+    wide = fit_wide(ads, target, buckets=BUCKETS, penalty=penalty)
+    of_bias, of_table = gradient(ads, target, wide.table, wide.bias, penalty)
+    assert abs(of_bias) < 0.05
+    assert np.abs(of_table).max() < 0.05
+
+
+def test_a_stronger_penalty_gives_smaller_weights() -> None:
+    ads, target = made()
+    sizes = [
+        float(np.sum(fit_wide(ads, target, buckets=BUCKETS, penalty=p).table ** 2))
+        for p in (0.1, 1.0, 10.0, 1e6)
+    ]
+    assert sizes == sorted(sizes, reverse=True)
+    assert sizes[-1] < 1e-6
+
+
+def test_a_bucket_that_no_ad_has_weighs_nothing() -> None:
+    ads, target = made()
+    wide = fit_wide(ads, target, buckets=BUCKETS + 5, penalty=0.45)
+    assert (wide.table[BUCKETS:] == 0.0).all()
+
+
+def test_a_fit_is_repeatable() -> None:
+    ads, target = made()
+    one, other = (fit_wide(ads, target, buckets=BUCKETS, penalty=0.45) for _ in range(2))
+    assert one.table.tobytes() == other.table.tobytes()
+    assert one.bias == other.bias
+
+
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize("value", [0.0, 1.0])
+def test_a_constant_target_has_finite_logits(value: float) -> None:
+    ads, _ = made()
+    wide = fit_wide(ads, np.full(ads.rows, value), buckets=BUCKETS, penalty=0.45)
+    assert np.isfinite(wide.logits(ads)).all()
+
+
+def test_cross_fitted_logits_have_not_seen_their_fold() -> None:
+    ads, target = made()
+    fold = np.arange(ads.rows) % 4
+    own = fold == 2
+    changed = np.where(own, 1.0 - target, target)
+    before, after = (
+        cross_fitted_logits(ads, t, fold, buckets=BUCKETS, penalty=0.45) for t in (target, changed)
+    )
+    np.testing.assert_array_equal(before[own], after[own])
+    assert (before[~own] != after[~own]).all()
+
+
+def test_where_there_is_one_fold_it_is_its_own() -> None:
+    ads, target = made()
+    fold = np.zeros(ads.rows, dtype=np.int64)
+    found = cross_fitted_logits(ads, target, fold, buckets=BUCKETS, penalty=0.45)
+    expected = fit_wide(ads, target, buckets=BUCKETS, penalty=0.45).logits(ads)
+    np.testing.assert_allclose(found, expected)

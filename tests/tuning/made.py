@@ -1,0 +1,72 @@
+"""A search whose models are quick, and no better than their dropout says."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from demand.ads import TARGET
+from demand.config import TrainingConfig
+from demand.tuning.settings import Dimension, TuningConfig
+from demand.tuning.space import Space
+from demand.tuning.study import StudyPlace
+from tests.ads_factory import make_ads
+
+ADS = make_ads(240, seed=3)
+BEST_DROPOUT = 0.4
+BASE = TrainingConfig.model_validate(
+    {"training": {"dropout": 0.2, "hidden": [32, 16], "batch_size": 128, "epochs_max": 3}}
+)
+DROPOUT = {"training.dropout": Dimension(low=0, high=0.8)}
+
+
+def settings(**values: Any) -> TuningConfig:
+    return TuningConfig(**{"base": "base.yaml", "space": DROPOUT, "folds": 3, **values})
+
+
+def space(dimensions: dict[str, Dimension] = DROPOUT) -> Space:
+    return Space.of(BASE, dimensions)
+
+
+def place(folder: Path, name: str = "made") -> StudyPlace:
+    return StudyPlace(folder / "tuning.db", name)
+
+
+@dataclass
+class Answers:
+    """Answers with the training mean, and is off by more the worse its dropout is."""
+
+    answer: float
+    held: list[pd.DataFrame]
+
+    def predict(self, ads: pd.DataFrame) -> NDArray[np.float64]:
+        self.held.append(ads)
+        return np.full(len(ads), self.answer)
+
+
+@dataclass
+class Fits:
+    """Fits at once; keeps what it saw, and ends the ``interrupted_at``-th time."""
+
+    interrupted_at: int = -1
+    training: list[pd.DataFrame] = field(default_factory=list)
+    validation: list[pd.DataFrame] = field(default_factory=list)
+    configs: list[TrainingConfig] = field(default_factory=list)
+    held: list[pd.DataFrame] = field(default_factory=list)
+
+    def __call__(
+        self, training: pd.DataFrame, validation: pd.DataFrame, config: TrainingConfig
+    ) -> Answers:
+        if len(self.configs) == self.interrupted_at:
+            self.interrupted_at = -1
+            raise KeyboardInterrupt
+        self.training.append(training)
+        self.validation.append(validation)
+        self.configs.append(config)
+        off = abs(config.training.dropout - BEST_DROPOUT)
+        return Answers(float(training[TARGET].mean()) + off, self.held)
