@@ -30,11 +30,14 @@ def scratch_folder() -> Iterator[None]:
             tempfile.tempdir = before
 
 
-def latest_run() -> PipelineRunResponse:
-    """Return the run that was started last."""
+def latest_run(pipeline: str) -> PipelineRunResponse:
+    """Return the run of a pipeline that was started last; others may run beside it."""
     from zenml.client import Client
 
-    return Client().list_pipeline_runs(sort_by="desc:created", size=1, hydrate=True).items[0]
+    runs = Client().list_pipeline_runs(
+        pipeline_name=pipeline, sort_by="desc:created", size=1, hydrate=True
+    )
+    return runs.items[0]
 
 
 def restore_cached_reports(run: PipelineRunResponse, folder: Path) -> None:

@@ -15,7 +15,9 @@ from steps.check import check
 from steps.deploy import deploy
 from steps.evaluate import evaluate
 from steps.ingest import ingest
+from steps.package import package
 from steps.promote import promote
+from steps.refit import refit
 from steps.split import split
 from steps.trace import trace
 from steps.train import train
@@ -34,15 +36,16 @@ def training(
     demo: tuple[int, int] | None = None,
     until: Literal["evaluate", "promote", "deploy"] = "deploy",
 ) -> None:
-    """Ingest, validate, split, build features, train, check, evaluate, promote, deploy."""
+    """Ingest, validate, split, train, check, evaluate; then refit, package, promote, deploy."""
     ads, unparsed, lines = ingest(path, md5, config.data.max_file_gb)
     lineage = trace(ads, path, md5)
     accepted, data_warnings, _, _ = validate(ads, unparsed, lines, config.validation)
     training_ads, validation_ads, test_ads, rows = split(accepted, config.split, config.seed)
     feature_set = build_features(training_ads, validation_ads, config.features, config.seed)
-    predictor, curve, logged_model = train(
+    predictor, curve, epochs, logged_model = train(
         feature_set,
         training_ads,
+        validation_ads,
         test_ads,
         lineage,
         model_settings(config),
@@ -52,7 +55,7 @@ def training(
     )
     answers = baselines(training_ads, validation_ads, test_ads, config.seed)
     check_warnings, _, _, _ = check(predictor, training_ads, test_ads, answers, config.checks)
-    metrics, _, _ = evaluate(
+    metrics, _, evaluation = evaluate(
         predictor,
         curve,
         test_ads,
@@ -68,8 +71,36 @@ def training(
     )
     if until == "evaluate":
         return
-    version = promote(
+    served, fits, _ = refit(
+        predictor,
+        epochs,
+        training_ads,
+        validation_ads,
+        test_ads,
+        config.features,
+        config.training,
+        config.checks,
+        config.seed,
+        after=[evaluate],
+    )
+    served_model, _, _ = package(
+        served,
+        predictor,
+        fits,
+        evaluation,
+        metrics,
+        test_ads,
         logged_model,
+        lineage,
+        rows,
+        data_warnings,
+        check_warnings,
+        model_settings(config),
+        config.gate,
+        demo,
+    )
+    version = promote(
+        served_model,
         metrics,
         lineage,
         data_warnings,

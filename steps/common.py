@@ -9,13 +9,13 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import NoReturn
 
-from zenml import log_metadata, save_artifact
+from zenml import get_step_context, log_metadata, save_artifact
 from zenml.config.cache_policy import CachePolicy
 from zenml.types import HTMLString
 
 from demand.errors import GateRefusal
 from demand.lineage import code_fingerprint
-from demand.state import write_aside
+from demand.state import reports_folder, write_aside
 
 SECONDS = "seconds"
 REPORTS = "reports"
@@ -43,6 +43,11 @@ def refuse(gate: str, reason: str, **pages: HTMLString) -> NoReturn:
     for name, page in pages.items():
         save_artifact(page, name=name)
     raise GateRefusal(gate, reason)
+
+
+def pipeline_reports() -> Path:
+    """Return the folder of reports of the pipeline that the current step runs in."""
+    return reports_folder(get_step_context().pipeline.name)
 
 
 def publish(reports: Path, folder: Path) -> None:

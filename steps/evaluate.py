@@ -12,6 +12,7 @@ from zenml.types import HTMLString
 
 from demand.config import GateSettings
 from demand.demo import noise_floor
+from demand.evaluation.coverage import measure_coverage
 from demand.evaluation.evaluate import evaluate as measure
 from demand.evaluation.plots import training_curve
 from demand.evaluation.reports import write_evaluation
@@ -59,16 +60,20 @@ def evaluate(
             seed=seed,
             noise_floor_rmse=floor,
         )
+        metrics = dict(evaluation.metrics)
+        if predictor.has_intervals:
+            coverage = measure_coverage(test_ads, *predictor.interval(test_ads))
+            metrics |= {"interval_coverage": coverage.overall, "interval_width": coverage.width}
         reports = Path(tempfile.mkdtemp())
         page = write_evaluation(evaluation, reports, training_curve=training_curve(curve))
         with write_aside(reports / "curves.csv") as aside:
             curve.to_csv(aside, index=False)
-        write_json(reports / METRICS_FILE, report(evaluation.metrics, rows, lineage))
+        write_json(reports / METRICS_FILE, report(metrics, rows, lineage))
         publish(reports, reports_folder("training"))
-        log_metadata({"metrics": evaluation.metrics})
-        open_run(logged_model["run_id"]).log_metrics(evaluation.metrics)
+        log_metadata({"metrics": metrics})
+        open_run(logged_model["run_id"]).log_metrics(metrics)
         shown = HTMLString(page.read_text(encoding="utf-8"))
         for decision in evaluation.own_decisions:
             if not decision.passed:
                 refuse(decision.gate, decision.reason, evaluation=shown)
-    return evaluation.metrics, shown, reports
+    return metrics, shown, reports

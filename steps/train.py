@@ -11,21 +11,20 @@ from demand.config import TrainingSettings
 from demand.features.feature_set import FeatureSet
 from demand.predictor import Predictor
 from demand.progress import epochs_shown
-from demand.serving.mlflow_model import log_model
+from demand.refitting import calibrated
+from demand.serving.mlflow_model import SAMPLES_MAX, log_model
 from demand.serving.promotion import log_sellers
 from demand.serving.tracking import tracked_run
 from demand.trainer import train as fit
 from steps.common import CACHED, timed
 from steps.materializers import PredictorMaterializer
 
-# Ads that travel with the model, so that every deployment can prove itself on them.
-SAMPLES_MAX = 32
-
 
 @step(cache_policy=CACHED, output_materializers={"predictor": PredictorMaterializer})
 def train(
     feature_set: FeatureSet,
     training_ads: pd.DataFrame,
+    validation_ads: pd.DataFrame,
     test_ads: pd.DataFrame,
     lineage: dict[str, str],
     params: dict[str, Any],
@@ -35,6 +34,7 @@ def train(
 ) -> tuple[
     Annotated[Predictor, "predictor"],
     Annotated[pd.DataFrame, "curve"],
+    Annotated[int, "epochs"],
     Annotated[dict[str, str], "logged_model"],
 ]:
     """Fit with early stopping; log parameters, curves and the model.
@@ -51,5 +51,6 @@ def train(
         run.log_curves({name: curve[name].tolist() for name in ("train_loss", "validation_rmse")})
         run.log_metrics({"best_epoch": trained.best_epoch})
         log_sellers(run, training_ads["user_id"])
-        model_id = log_model(run, trained.predictor, test_ads.head(SAMPLES_MAX))
-    return trained.predictor, curve, {"run_id": run.run_id, "model_id": model_id}
+        predictor = calibrated(trained.predictor, trained.predictor, validation_ads)
+        model_id = log_model(run, predictor, test_ads.head(SAMPLES_MAX))
+    return predictor, curve, trained.best_epoch, {"run_id": run.run_id, "model_id": model_id}

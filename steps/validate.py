@@ -12,8 +12,7 @@ from zenml.types import HTMLString
 
 from demand.config import ValidationSettings
 from demand.expectations.validation import validate_ads
-from demand.state import reports_folder
-from steps.common import CACHED, REPORTS, publish, refuse, timed
+from steps.common import CACHED, REPORTS, pipeline_reports, publish, refuse, timed
 
 
 @step(cache_policy=CACHED)
@@ -30,7 +29,7 @@ def validate(
         reports = Path(tempfile.mkdtemp())
         known = None if lines.empty else lines["line"].to_numpy()
         found = validate_ads(ads, unparsed, settings, reports, lines=known)
-        publish(reports, reports_folder("training"))
+        publish(reports, pipeline_reports())
         log_metadata({"validation": found.summary})
         page = HTMLString(found.docs_html.read_text(encoding="utf-8"))
         if found.refusal is not None:

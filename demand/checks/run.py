@@ -96,6 +96,12 @@ def require_known(settings: CheckSettings) -> None:
             )
 
 
+def behaviour_only(settings: CheckSettings) -> CheckSettings:
+    """Return the settings without Giskard's scan, for a model whose twin was scanned."""
+    critical = [name for name in settings.critical if name not in SCAN_NAMES]
+    return settings.model_copy(update={"giskard_scan": False, "critical": critical})
+
+
 def run_checks(
     model: Model,
     test: pd.DataFrame,

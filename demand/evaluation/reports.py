@@ -15,7 +15,7 @@ def write_evaluation(
 ) -> Path:
     """Write tables, plots and a page about an evaluation; return the page's path.
 
-    Written are ``calibration.csv``, ``slices.csv``, ``calibration.png``,
+    Written are ``calibration.csv``, ``compared.csv``, ``slices.csv``, ``calibration.png``,
     ``error_by_category.png``, ``predicted_and_actual.png``, ``training_curve.png`` where it
     is given, and ``evaluation.html``, which carries the plots in itself.
 
@@ -36,7 +36,12 @@ def write_evaluation(
     drawn = draw_plots(evaluation)
     if training_curve is not None:
         drawn["training_curve"] = training_curve
-    for name, table in (("calibration", evaluation.calibration), ("slices", evaluation.slices)):
+    tables = {
+        "calibration": evaluation.calibration,
+        "compared": evaluation.compared,
+        "slices": evaluation.slices,
+    }
+    for name, table in tables.items():
         with write_aside(folder / f"{name}.csv") as temporary:
             table.to_csv(temporary, index=False, encoding="utf-8")
     for name, png in drawn.items():

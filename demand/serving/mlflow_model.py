@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.metadata
+import shutil
 import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -22,6 +23,10 @@ if TYPE_CHECKING:
 
 LOADER = "demand.serving.loader"
 SAMPLES_FILE = "samples.json"
+# Ads that travel with the model, so that every deployment can prove itself on them.
+SAMPLES_MAX = 32
+# The fit that was judged on held-out ads, beside its refit that serves.
+HELD_OUT = "held_out"
 
 # What the server's process imports.
 _SERVING_PACKAGES = ("mlflow", "numpy", "pandas", "pydantic", "pyyaml", "safetensors")
@@ -84,6 +89,8 @@ def save_model(
     *,
     model_id: str | None = None,
     run_id: str | None = None,
+    held_out: Predicts | None = None,
+    card: Path | None = None,
     loader_module: str = LOADER,
 ) -> None:
     """Write the Predictor as an MLflow model.
@@ -99,6 +106,11 @@ def save_model(
         ``samples.json``, and every deployment has to give the same answers.
     model_id, run_id
         MLflow's ids, where it knows this model already.
+    held_out
+        The model of which this is a refit: later models are compared with it, on ads
+        that it has not seen.
+    card
+        Folder with the model card, to travel with the model.
     loader_module
         Module with ``_load_pyfunc(path)``.
     """
@@ -121,6 +133,10 @@ def save_model(
             pip_requirements=requirements(),
             metadata={"demand_version": demand.__version__},
         )
+    if held_out is not None:
+        held_out.save(folder / HELD_OUT)
+    if card is not None:
+        shutil.copytree(card, folder / "card")
     answers = predictor.predict(samples)
     write_json(
         folder / SAMPLES_FILE, {"ads": records(samples), "predictions": [float(p) for p in answers]}
@@ -128,9 +144,15 @@ def save_model(
 
 
 def log_model(
-    run: TrackedRun, predictor: Predicts, samples: pd.DataFrame, *, loader_module: str = LOADER
+    run: TrackedRun,
+    predictor: Predicts,
+    samples: pd.DataFrame,
+    *,
+    held_out: Predicts | None = None,
+    card: Path | None = None,
+    loader_module: str = LOADER,
 ) -> str:
-    """Log the Predictor as a model of ``run`` and return MLflow's model id.
+    """Log the Predictor as a model of ``run``, see :func:`save_model`; return MLflow's model id.
 
     MLflow's own ``log_model`` works on global state, the active run and URI; this does
     the same with the run's client.
@@ -152,6 +174,8 @@ def log_model(
                 samples,
                 model_id=model_id,
                 run_id=run.run_id,
+                held_out=held_out,
+                card=card,
                 loader_module=loader_module,
             )
             client.log_model_artifacts(model_id, str(folder))

@@ -16,6 +16,7 @@ from demand.errors import GateRefusal, ModelError
 from demand.gate import champion_gate, is_tie
 from demand.metrics import Floats, Interval
 from demand.predictor import Predictor
+from demand.serving.mlflow_model import HELD_OUT
 from demand.serving.model_files import is_whole
 from demand.serving.registry import Registry
 from demand.serving.tracking import TrackedRun, open_run
@@ -47,7 +48,7 @@ class Promotion:
 
 
 def log_sellers(run: TrackedRun, sellers: Iterable[str]) -> None:
-    """Keep with a run which sellers its model was trained on, as sorted 64-bit hashes.
+    """Keep with a run which sellers its judged fit learnt from, as sorted 64-bit hashes.
 
     A later model is compared with this one on sellers that neither has seen.
     """
@@ -83,7 +84,7 @@ def champion_answers(
         return None, everything
     fresh = unseen_by(version, ads["user_id"])
     try:
-        answers = champion_predictor(version).predict(ads)
+        answers = judged_predictor(version).predict(ads)
     except ModelError:
         return None, everything
     return answers, fresh if fresh.sum() >= COMPARABLE_MIN else everything
@@ -120,6 +121,22 @@ def champion_predictor(version: str) -> Predictor:
             "go back with `demand rollback`"
         )
     return Predictor.load(found.source / "data" / "predictor")
+
+
+def judged_predictor(version: str) -> Predictor:
+    """Load the fit of a registered version whose figures are known.
+
+    Where what serves was refitted on all ads, that is the fit before it, which has not
+    learnt from its test ads.
+
+    Raises
+    ------
+    ModelError
+        As :func:`champion_predictor`.
+    """
+    held_out = Registry().version(version).source / HELD_OUT
+    whole = champion_predictor(version)
+    return Predictor.load(held_out) if held_out.is_dir() else whole
 
 
 def promote_challenger(

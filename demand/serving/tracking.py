@@ -185,13 +185,17 @@ class TrackedRun:
 
 
 def start_run(
-    name: str, *, tags: Mapping[str, str | None] | None = None, place: Home | None = None
+    name: str,
+    *,
+    tags: Mapping[str, str | None] | None = None,
+    place: Home | None = None,
+    experiment: str = EXPERIMENT,
 ) -> TrackedRun:
-    """Start a run in the experiment ``demand-training``; the caller ends it."""
+    """Start a run in an experiment, which is made if absent; the caller ends it."""
     place = place or home()
     client = mlflow_client(place)
     with store_errors(place):
-        experiment_id = _experiment(client, place)
+        experiment_id = _experiment(client, place, experiment)
         run = client.create_run(experiment_id, run_name=name)
     tracked = TrackedRun(client, run.info.run_id, experiment_id)
     if tags:
@@ -219,10 +223,14 @@ def open_run(run_id: str, place: Home | None = None) -> TrackedRun:
 
 @contextlib.contextmanager
 def tracked_run(
-    name: str, *, tags: Mapping[str, str | None] | None = None, place: Home | None = None
+    name: str,
+    *,
+    tags: Mapping[str, str | None] | None = None,
+    place: Home | None = None,
+    experiment: str = EXPERIMENT,
 ) -> Iterator[TrackedRun]:
     """Run a block as one MLflow run: finished, failed, or killed by Ctrl-C."""
-    run = start_run(name, tags=tags, place=place)
+    run = start_run(name, tags=tags, place=place, experiment=experiment)
     try:
         yield run
     except Exception:
@@ -243,16 +251,16 @@ def store_id(place: Home | None = None) -> str:
     return f"{place.root}:{experiment.creation_time}"
 
 
-def _experiment(client: MlflowClient, place: Home) -> str:
+def _experiment(client: MlflowClient, place: Home, name: str = EXPERIMENT) -> str:
     """Return the experiment's id; two processes may both be the first."""
     from mlflow.exceptions import MlflowException
 
-    experiment = client.get_experiment_by_name(EXPERIMENT)
+    experiment = client.get_experiment_by_name(name)
     if experiment is None:
         try:
-            return str(client.create_experiment(EXPERIMENT, place.mlflow_artifacts.as_uri()))
+            return str(client.create_experiment(name, place.mlflow_artifacts.as_uri()))
         except MlflowException:
-            experiment = client.get_experiment_by_name(EXPERIMENT)
+            experiment = client.get_experiment_by_name(name)
             if experiment is None:
                 raise
     return str(experiment.experiment_id)

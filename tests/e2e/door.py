@@ -1,4 +1,4 @@
-"""The training door in processes forked from one that has everything imported.
+"""The pipelines' door in processes forked from one that has everything imported.
 
 Imports take a run eight of its ten seconds; here they are paid once for all the runs
 that are to be refused or interrupted. Each run is still a process of its own, with its
@@ -72,7 +72,7 @@ def _mount_small_disk(folder: Path) -> None:
 
 @dataclass
 class Run:
-    """A run of the training pipeline; what it prints is in ``output``."""
+    """A run of a pipeline; what it prints is in ``output``."""
 
     process: ForkServerProcess
     output: Path
@@ -128,15 +128,31 @@ class Door:
     ) -> Run:
         """Start a training run.
 
+        Parameters are those of :meth:`start_pipeline`.
+        """
+        command = installation.training_command(*arguments, data=data, config=config)
+        return self.start_pipeline(
+            installation, command, file_size_max=file_size_max, small_disk=small_disk
+        )
+
+    def start_pipeline(
+        self,
+        installation: Installation,
+        command: list[str],
+        *,
+        file_size_max: int | None = None,
+        small_disk: Path | None = None,
+    ) -> Run:
+        """Start ``python run.py …``.
+
         No file it writes may grow beyond ``file_size_max`` bytes, and ``small_disk`` is a
         folder that has no room.
         """
         self._count += 1
         output = self._folder / f"run-{self._count}.txt"
-        argv = installation.training_command(*arguments, data=data, config=config)[2:]
         process = self._context.Process(
             target=_enter,
-            args=(argv, installation.environment, output, file_size_max, small_disk),
+            args=(command[2:], installation.environment, output, file_size_max, small_disk),
         )
         process.start()
         return Run(process, output)

@@ -1,4 +1,4 @@
-"""What a training run imports; loaded once into the process that :mod:`tests.e2e.door` forks."""
+"""What a run imports; loaded once into the process that :mod:`tests.e2e.door` forks."""
 
 from __future__ import annotations
 
@@ -14,7 +14,9 @@ source_utils.set_custom_source_root(str(PROJECT_ROOT))
 
 import great_expectations  # noqa: E402, F401
 import mlflow  # noqa: E402, F401
+import optuna  # noqa: E402, F401
 import torch  # noqa: E402, F401
 
-import pipelines.training  # noqa: E402, F401
+import pipelines.training  # noqa: E402
+import pipelines.tuning  # noqa: E402, F401
 import steps.served_model  # noqa: E402, F401

@@ -132,15 +132,20 @@ class Installation:
     def _ask_store(self, query: str, *values: str) -> tuple[str, ...] | None:
         """Return the first row, read from ZenML's database beside whoever writes it."""
         database = self.zenml_store / "local_stores" / "default_zen_store" / "zenml.db"
-        try:
-            with contextlib.closing(sqlite3.connect(f"file:{database}?mode=ro", uri=True)) as store:
-                row: tuple[str, ...] | None = store.execute(query, values).fetchone()
-                return row
-        except sqlite3.OperationalError:  # not there yet, or locked
-            return None
+        rows = rows_of(database, query, *values)
+        return rows[0] if rows else None
 
     def stop(self) -> None:
         self.demand("stop")
+
+
+def rows_of(database: Path, query: str, *values: str) -> list[tuple[str, ...]]:
+    """Return what a query finds in a SQLite file, beside whoever writes it."""
+    try:
+        with contextlib.closing(sqlite3.connect(f"file:{database}?mode=ro", uri=True)) as store:
+            return store.execute(query, values).fetchall()
+    except sqlite3.OperationalError:  # not there yet, or locked
+        return []
 
 
 def answer(endpoint: str) -> float:

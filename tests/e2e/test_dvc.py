@@ -97,7 +97,7 @@ def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Project:
     (root / ".dvc").mkdir(parents=True)
     for name in (".dvc/config", ".dvc/.gitignore", ".dvcignore", ".gitignore", "dvc.yaml"):
         shutil.copy(PROJECT_ROOT / name, root / name)
-    for package in ("demand", "steps", "pipelines", "configs", "data"):
+    for package in ("demand", "doors", "steps", "pipelines", "configs", "data"):
         (root / package).mkdir()
         (root / package / "code.py").write_text("x = 1\n", encoding="utf-8")
     (root / "configs" / "training.yaml").write_text(CONFIG, encoding="utf-8")

@@ -63,6 +63,7 @@ def test_all_files_are_written(written: Path) -> None:
     assert sorted(path.name for path in written.iterdir()) == [
         "calibration.csv",
         "calibration.png",
+        "compared.csv",
         "error_by_category.png",
         "evaluation.html",
         "predicted_and_actual.png",

@@ -86,6 +86,24 @@ def test_the_champion_answers_one_ad_or_a_list(
         assert capfd.readouterr().out == "".join(answers)
 
 
+def test_the_champion_explains_an_ad(champion: str, tmp_path: Path, capfd: Captured) -> None:
+    path = tmp_path / "ad.json"
+    path.write_text(json.dumps(AD), encoding="utf-8")
+    assert main(["explain", "--ad", str(path)]) == 0
+    told = capfd.readouterr().out
+    assert "title" in told
+    assert f"{tiny_predictor().predict_one(AD):.4f}" in told
+
+
+def test_an_ad_that_is_none_is_not_explained(
+    champion: str, tmp_path: Path, capfd: Captured
+) -> None:
+    path = tmp_path / "ad.json"
+    path.write_text(json.dumps({"title": "шкаф"}), encoding="utf-8")
+    assert main(["explain", "--ad", str(path)]) == 1
+    assert "category_name is missing" in capfd.readouterr().err
+
+
 @pytest.mark.parametrize(
     ("given", "words"),
     [

@@ -10,6 +10,7 @@ import pytest
 
 from demand.ads import TARGET
 from demand.errors import GateRefusal, ModelError
+from demand.refitting import refit
 from demand.serving.mlflow_model import log_model
 from demand.serving.promotion import (
     LINEAGE_FOLDER,
@@ -25,7 +26,7 @@ from demand.serving.registry import Registry
 from demand.serving.tracking import TrackedRun, start_run
 from demand.state import Home
 from tests.ads_factory import make_ads
-from tests.tiny_model import tiny_predictor
+from tests.tiny_model import FEATURES, TRAINING, tiny_predictor
 
 Promote = Callable[..., Promotion]
 SAMPLES = make_ads(20, seed=3).drop(columns=TARGET)
@@ -227,3 +228,20 @@ def test_a_champion_that_has_seen_nearly_all_ads_is_compared_on_all(real: Any) -
 def test_a_damaged_champion_is_not_compared(real: Any) -> None:
     (real.source / "data" / "predictor" / "predictor.json").unlink()
     assert champion_answers(real.version, SAMPLES)[0] is None
+
+
+def test_a_refitted_champion_is_compared_by_the_fit_that_was_judged(
+    place: Home, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    judged = tiny_predictor()
+    served = refit(make_ads(300, seed=4), 1, FEATURES, TRAINING, 2)
+    run = start_run("training")
+    model_id = log_model(run, served, SAMPLES, held_out=judged)
+    version = Registry().register_challenger(
+        model_id, data_md5="abc", fingerprint="refitted", metrics={"rmse": 0.2}
+    )
+    answers, _ = champion_answers(version.version, SAMPLES)
+    assert answers is not None
+    assert answers.tobytes() == judged.predict(SAMPLES).tobytes()
+    serving = champion_predictor(version.version).predict(SAMPLES)
+    assert serving.tobytes() == served.predict(SAMPLES).tobytes()

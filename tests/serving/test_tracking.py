@@ -37,6 +37,13 @@ def test_what_is_logged_is_found_by_another_client(place: Home, tmp_path: Path) 
     assert (place.mlflow_artifacts / run.run_id / "artifacts/reports/metrics.json").is_file()
 
 
+def test_a_run_can_belong_to_another_experiment(place: Home) -> None:
+    runs = [start_run("a"), start_run("b", experiment="other"), start_run("c", experiment="other")]
+    client = mlflow_client(place)
+    names = [client.get_experiment(run.experiment_id).name for run in runs]
+    assert names == ["demand-training", "other", "other"]
+
+
 def test_more_parameters_than_one_batch_holds_are_all_logged(place: Home) -> None:
     run = start_run("many")
     run.log_params({f"p{i}": i for i in range(250)})

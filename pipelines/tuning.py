@@ -1,0 +1,28 @@
+"""From a file of ads to better parameters for the training pipeline."""
+
+from __future__ import annotations
+
+from zenml import pipeline
+from zenml.enums import ExecutionMode
+
+from demand.config import TrainingConfig
+from demand.tuning.settings import TuningConfig
+from steps.ingest import ingest
+from steps.split import split
+from steps.trace import trace
+from steps.tune import tune
+from steps.validate import validate
+
+
+# The steps up to the split are those of the training pipeline, and so is their cache. The
+# test part ends here: no trial is measured on it.
+@pipeline(name="tuning", execution_mode=ExecutionMode.FAIL_FAST)
+def tuning(
+    path: str, md5: str, base: TrainingConfig, settings: TuningConfig, trials: int, anew: bool
+) -> None:
+    """Ingest, validate, split, search."""
+    ads, unparsed, lines = ingest(path, md5, base.data.max_file_gb)
+    lineage = trace(ads, path, md5)
+    accepted, _, _, _ = validate(ads, unparsed, lines, base.validation)
+    training_ads, validation_ads, _, _ = split(accepted, base.split, base.seed)
+    tune(training_ads, validation_ads, lineage, base, settings, trials, anew)
