@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from scipy.optimize import minimize
 
 from demand.features.tokens import SparseAds
 from demand.wide import cross_fitted_logits, fit_wide
@@ -32,6 +33,32 @@ def test_the_optimum_has_no_slope(penalty: float) -> None:
     of_bias, of_table = gradient(ads, target, wide.table, wide.bias, penalty)
     assert abs(of_bias) < 0.05
     assert np.abs(of_table).max() < 0.05
+
+
+@pytest.mark.parametrize("penalty", [0.1, 0.45, 10.0])
+def test_the_optimum_is_what_another_solver_finds_on_a_dense_matrix(penalty: float) -> None:
+    ads, target = made()
+    tokens = np.zeros((ads.rows, BUCKETS))
+    np.add.at(tokens, (ads.row, ads.bucket), ads.weight)
+
+    def loss(point: np.ndarray) -> float:
+        logit = point[0] + tokens @ point[1:]
+        entropy = target * np.logaddexp(0, -logit) + (1 - target) * np.logaddexp(0, logit)
+        return float(entropy.sum() + penalty / 2 * np.sum(point[1:] ** 2))
+
+    expected = minimize(loss, np.zeros(BUCKETS + 1), method="BFGS", options={"gtol": 1e-4}).x
+    wide = fit_wide(ads, target, buckets=BUCKETS, penalty=penalty)
+    assert loss(np.append(wide.bias, wide.table)) <= loss(expected) + 1e-3
+    np.testing.assert_allclose(
+        wide.logits(ads), expected[0] + tokens @ expected[1:], rtol=0, atol=0.01
+    )
+
+
+def test_the_mean_answer_is_the_mean_target_whatever_the_penalty() -> None:
+    """For the bias is not penalised: the base rate must not shrink to a half."""
+    ads, target = made()
+    logits = fit_wide(ads, target, buckets=BUCKETS, penalty=1e4).logits(ads)
+    assert np.mean(1.0 / (1.0 + np.exp(-logits))) == pytest.approx(target.mean(), abs=1e-3)
 
 
 def test_a_stronger_penalty_gives_smaller_weights() -> None:

@@ -1,0 +1,192 @@
+from __future__ import annotations
+
+import time
+import unicodedata
+from collections.abc import Callable
+from dataclasses import fields
+
+import numpy as np
+import pandas as pd
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from numpy.typing import NDArray
+from sklearn.feature_extraction.text import CountVectorizer
+
+from demand.config import FeatureSettings
+from demand.features.columns import AdColumns
+from demand.features.text import Occurrences, normalise
+from demand.features.texts import (
+    RARITY_BUCKETS,
+    RARITY_STEP,
+    TITLE_LETTERS_MAX,
+    Texts,
+    fit_rarity,
+    rarity_bucket,
+    read_texts,
+)
+from tests.ads_factory import make_ads
+
+SETTINGS = FeatureSettings()
+LIMIT = SETTINGS.description_letters_max
+COLUMNS = ["title", "description", "param_1", "param_2", "param_3"]
+Ad = tuple[str | None, ...]
+TEXT = st.none() | st.text(max_size=30) | st.text("абвё АБЁй azZ09.,-!\n🙂", max_size=60)
+ADS = st.lists(st.tuples(*[TEXT] * len(COLUMNS)), min_size=1, max_size=4)
+
+
+def read(*ads: Ad) -> Texts:
+    padded = [(*ad, *[None] * (len(COLUMNS) - len(ad))) for ad in ads]
+    return read_texts(AdColumns.from_frame(pd.DataFrame(padded, columns=COLUMNS)), SETTINGS)
+
+
+def of(found: Occurrences, row: int) -> list[int]:
+    return found.hashed[found.row == row].tolist()
+
+
+def said_of(texts: Texts, row: int, rows: int) -> list[object]:
+    """All that was read of one ad; only words in their order have any."""
+    said: list[object] = []
+    for each in fields(texts):
+        found = getattr(texts, each.name)
+        if each.name == "in_order":
+            said += [of(found, row), of(found, rows + row)]
+        elif isinstance(found, np.ndarray):
+            said.append(found[row])
+        else:
+            parts = found if isinstance(found, tuple) else [found]
+            said += [sorted(of(part, row)) for part in parts]
+    return said
+
+
+@given(ADS)
+def test_an_ad_is_read_alike_alone_and_among_others(ads: list[Ad]) -> None:
+    together = read(*ads)
+    for row, ad in enumerate(ads):
+        assert said_of(together, row, len(ads)) == said_of(read(ad), 0, 1)
+
+
+CHANGES: dict[str, Callable[[str], str]] = {
+    "upper": str.upper,
+    "lower": str.lower,
+    "yo": lambda text: text.replace("ё", "е").replace("Ё", "Е"),
+    "decomposed": lambda text: unicodedata.normalize("NFD", text),
+    "space after": lambda text: f"{text} \n\t",
+    "space before": lambda text: f" \n\t{text}",
+    "emoji": lambda text: text.replace(" ", " 🙂 ") + "🎉",
+    "punctuation": lambda text: text.replace(" ", "!!! ") + " — …",
+}
+
+
+@pytest.mark.parametrize("change", CHANGES.values(), ids=CHANGES.keys())
+@given(st.text("абвгдеёжзйщъыьэюя АБЁЙЯ azAZ09", max_size=60))
+def test_the_way_of_writing_changes_nothing(change: Callable[[str], str], text: str) -> None:
+    ad = (text,) * len(COLUMNS)
+    changed = (change(text),) * len(COLUMNS)
+    assert said_of(read(changed), 0, 1) == said_of(read(ad), 0, 1)
+
+
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize("nothing", [None, "", " ", "\n\t", "🙂", "—!", "\ud83d"])
+def test_texts_without_words_have_nothing(nothing: str | None) -> None:
+    texts = read((nothing,) * len(COLUMNS), (None,) * len(COLUMNS))
+    found = [texts.title, texts.description, *texts.params, texts.in_order]
+    found += [texts.title_grams, texts.description_grams]
+    assert all(len(each.row) == 0 for each in found)
+    assert texts.title_letters.tolist() == texts.description_letters.tolist() == [0.0, 0.0]
+
+
+def test_no_ads_at_all_can_be_read() -> None:
+    texts = read_texts(AdColumns.from_frame(make_ads(3).head(0)), SETTINGS)
+    assert texts.title_letters.shape == (0,)
+    assert len(texts.title_grams.row) == 0
+
+
+def test_words_are_distinct_but_in_their_order_they_are_all() -> None:
+    texts = read(("стол стол стул", "стул стул"))
+    table, chair = of(texts.in_order, 0)[1:]
+    assert of(texts.in_order, 0) == [table, table, chair]
+    assert of(texts.in_order, 1) == [chair, chair]
+    assert sorted(of(texts.title, 0)) == sorted([table, chair])
+    assert of(texts.description, 0) == [chair]
+
+
+@pytest.mark.parametrize("text", ["沙发 出售", "أريكة جديدة", "דרגש ישן", "ソファ 大", "Ñandú ß"])
+def test_other_alphabets_are_read(text: str) -> None:
+    texts = read((text, text))
+    assert len(of(texts.title, 0)) == len(of(texts.description, 0)) == 2
+    assert texts.title_letters[0] == texts.description_letters[0] == len(text) - 1
+    assert len(of(texts.title_grams, 0)) > len(of(texts.description_grams, 0)) > 0
+
+
+def distinct_grams(text: str, shortest: int, longest: int) -> set[str]:
+    """The n-grams that scikit-learn finds between letters and digits."""
+    spaced = "".join(c if c.isalnum() and ord(c) < 0x10000 else " " for c in normalise(text))
+    analyse = CountVectorizer(analyzer="char_wb", ngram_range=(shortest, longest), lowercase=False)
+    return {g for g in analyse.build_analyzer()(spaced) if len(g) >= shortest}
+
+
+@given(st.lists(st.text(max_size=30), min_size=2, max_size=4))
+def test_grams_are_those_of_scikit_learn_each_once(words: list[str]) -> None:
+    text = " ".join(words)
+    texts = read((text, text))
+    for found, sizes in ((texts.title_grams, (2, 5)), (texts.description_grams, (3, 4))):
+        hashes = of(found, 0)
+        assert len(hashes) == len(set(hashes)) == len(distinct_grams(text, *sizes))
+
+
+@given(st.text(max_size=25), st.text(max_size=25))
+def test_two_texts_share_the_hashes_of_the_grams_that_they_share(one: str, other: str) -> None:
+    texts = read((one, one), (other, other))
+    for found, sizes in ((texts.title_grams, (2, 5)), (texts.description_grams, (3, 4))):
+        shared = distinct_grams(one, *sizes) & distinct_grams(other, *sizes)
+        assert len(set(of(found, 0)) & set(of(found, 1))) == len(shared)
+
+
+def test_of_a_description_the_beginning_is_read_and_the_whole_is_measured() -> None:
+    beginning = "стол " * (LIMIT // 5)
+    short, long = read((None, beginning)), read((None, beginning + "стул " * 50))
+    np.testing.assert_array_equal(long.description.hashed, short.description.hashed)
+    np.testing.assert_array_equal(long.description_grams.hashed, short.description_grams.hashed)
+    assert long.description_letters[0] == short.description_letters[0] + 4 * 50
+
+
+def test_of_a_title_the_beginning_is_read() -> None:
+    assert read(("я" * 5000,)).title_letters.tolist() == [TITLE_LETTERS_MAX]
+
+
+@pytest.mark.parametrize("text", ["слово " * 900_000, "я" * 5_000_000, "🙂" * 5_000_000, "1! "])
+@pytest.mark.parametrize("place", range(len(COLUMNS)))
+def test_five_megabytes_are_read_in_bounded_time(text: str, place: int) -> None:
+    ad: list[str | None] = [None] * len(COLUMNS)
+    ad[place] = text
+    started = time.process_time()
+    read(tuple(ad))
+    assert time.process_time() - started < 5.0
+
+
+def rarity_of(found: Occurrences, table: NDArray[np.uint8]) -> set[float]:
+    return {float(each) * RARITY_STEP for each in table[rarity_bucket(found)]}
+
+
+def test_the_rarity_is_the_inverse_document_frequency() -> None:
+    texts = read(("ааа",), ("ааа",), ("ааа",), ("жжж",))
+    table = fit_rarity(texts, 4)
+    assert (table.shape, table.dtype) == ((RARITY_BUCKETS,), np.uint8)
+    common, rare = read(("ааа",)).title_grams, read(("жжж",)).title_grams
+    half = RARITY_STEP / 2
+    for each in rarity_of(common, table):
+        assert each == pytest.approx(1.0 + np.log(5 / 4), abs=half)
+    for each in rarity_of(rare, table):
+        assert each == pytest.approx(1.0 + np.log(5 / 2), abs=half)
+
+
+def test_a_gram_of_every_ad_has_the_rarity_of_one() -> None:
+    """In title and description it occurs twice an ad, and still in no more ads than there are."""
+    texts = read(*[("ааа", "ааа")] * 5)
+    assert rarity_of(texts.description_grams, fit_rarity(texts, 5)) == {1.0}
+
+
+def test_the_rarity_of_many_ads_fits_its_eight_bits() -> None:
+    table = fit_rarity(read((None,)), 5_000_000)
+    assert table.min() * RARITY_STEP == pytest.approx(1.0 + np.log(5_000_001), abs=0.6)
