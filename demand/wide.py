@@ -80,7 +80,8 @@ def cross_fitted_logits(
 ) -> Floats:
     """Return for each ad the logit of a wide path that has not seen its seller, shape (n,).
 
-    What is trained beside the wide path must see its mistakes as they are on new ads.
+    What is trained beside the wide path must see its mistakes as they are on new ads. Where
+    there is one fold, nobody else's ads are left to learn from, and they are its own.
 
     Parameters
     ----------

@@ -30,7 +30,7 @@ from demand.features.texts import fit_rarity, read_texts
 from demand.features.tokens import SparseAds, sparse_ads
 from demand.reference import reference
 
-PRICE_MISSING = 99
+PRICE_MISSING = 1 << 32  # more than any number of bins
 CLIP = 5.0  # standard deviations, so that an absurd value cannot dominate
 PIECEWISE = ("log_price", "price_over_leaf", "price_over_category", "description", "title", "seq")
 
@@ -149,7 +149,7 @@ class FeatureBuilder:
             center, scale = self.arrays[f"scale.{name}"]
             blocks.append(_piecewise(value, self.arrays[f"edges.{name}"]))
             blocks.append(np.clip((value - center) / scale, -CLIP, CLIP)[:, None])
-        blocks.append(_flags(ads, keys, missing))
+        blocks.append(_flags(ads, keys, missing, texts.description_letters == 0))
         sparse = sparse_ads(ads, keys, texts, price, self.arrays["rarity"], settings)
         place = np.searchsorted(self.arrays["price_bins"], numbers["log_price"])
         price_bin = np.where(missing, PRICE_MISSING, place).astype(np.uint64)
@@ -187,7 +187,9 @@ def _flags_names() -> list[str]:
     return [*names, "weekday_sin", "weekday_cos", *reference().user_types]
 
 
-def _flags(ads: AdColumns, keys: Keys, price_missing: NDArray[np.bool_]) -> Floats:
+def _flags(
+    ads: AdColumns, keys: Keys, price_missing: NDArray[np.bool_], no_description: NDArray[np.bool_]
+) -> Floats:
     """Yes-or-no facts and the day of the week, shape (n, number of flags)."""
     angle = np.nan_to_num(ads.weekday) * (2 * np.pi / 7)
     day_known = np.isfinite(ads.weekday)
@@ -195,7 +197,7 @@ def _flags(ads: AdColumns, keys: Keys, price_missing: NDArray[np.bool_]) -> Floa
         price_missing,
         np.isfinite(ads.number["image_top_1"])
         | np.array([image is not None for image in ads.text["image"]]),
-        np.array([not text for text in ads.text["description"]]),
+        no_description,
     ]
     flags += [np.array([v is None for v in ads.text[f"param_{i}"]]) for i in (1, 2, 3)]
     flags += [np.sin(angle) * day_known, np.cos(angle) * day_known]

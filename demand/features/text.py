@@ -25,7 +25,7 @@ MISSING = 0x9E3779B9
 _GOLDEN = np.uint64(0x9E3779B97F4A7C15)
 _SHIFT = np.uint64(29)
 _SPACE = np.uint64(32)
-# Letters beyond the basic plane are those of no living script.
+# What lies beyond the basic plane, emoji and mathematical letters above all, separates words.
 _PLANE = 0x10000
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import unicodedata
 from dataclasses import dataclass
 
 import numpy as np
@@ -15,6 +16,8 @@ from demand.features.text import Letters, Occurrences
 
 # Characters of a title that are read: the bound of the schema.
 TITLE_LETTERS_MAX = 200
+# What is read at most for one letter that is kept: a description may be of 5 MB.
+_SEPARATORS_MAX = 8
 _NO_LETTERS = re.compile(r"[\W_]+")
 RARITY_BUCKETS = 1 << 15
 # Steps of the rarity that is kept in 8 bits: from 1 (in every ad) to 1 + log of the ads.
@@ -55,9 +58,9 @@ def read_texts(ads: AdColumns, settings: FeatureSettings) -> Texts:
     limit = settings.description_letters_max
     descriptions = ads.text["description"]
     columns = [
-        [text[:TITLE_LETTERS_MAX] if text else None for text in ads.text["title"]],
-        [text[:limit] if text else None for text in descriptions],
-        *([text[:TITLE_LETTERS_MAX] if text else None for text in ads.text[p]] for p in PARAMS),
+        [_beginning(text, TITLE_LETTERS_MAX) for text in ads.text["title"]],
+        [_beginning(text, limit) for text in descriptions],
+        *([_beginning(text, TITLE_LETTERS_MAX) for text in ads.text[name]] for name in PARAMS),
     ]
     # One column after the other in one array: what numpy does costs by the call.
     letters = Letters.of([text for column in columns for text in column])
@@ -94,6 +97,14 @@ def fit_rarity(texts: Texts, rows: int) -> NDArray[np.uint8]:
 def rarity_bucket(grams: Occurrences) -> NDArray[np.int64]:
     """Return the bucket of each n-gram in the table of :func:`fit_rarity`, shape (m,)."""
     return (grams.hashed % np.uint64(RARITY_BUCKETS)).astype(np.int64)
+
+
+def _beginning(text: str | None, limit: int) -> str | None:
+    """Cut a text to ``limit`` characters, of which what only separates words is one a gap."""
+    if text is None or len(text) <= limit:
+        return text
+    composed = unicodedata.normalize("NFC", text[: _SEPARATORS_MAX * limit])
+    return _NO_LETTERS.sub(" ", composed).strip()[:limit]
 
 
 def _letters(text: str | None) -> int:

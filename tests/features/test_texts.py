@@ -190,3 +190,26 @@ def test_a_gram_of_every_ad_has_the_rarity_of_one() -> None:
 def test_the_rarity_of_many_ads_fits_its_eight_bits() -> None:
     table = fit_rarity(read((None,)), 5_000_000)
     assert table.min() * RARITY_STEP == pytest.approx(1.0 + np.log(5_000_001), abs=0.6)
+
+
+LONG = " ".join(f"слово{i} йод" for i in range(80))
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [
+        LONG.replace(" ", "  "),
+        LONG.replace(" ", " 🙂 "),
+        LONG.replace(" ", "!!! "),
+        " " * 120 + LONG,
+        unicodedata.normalize("NFD", LONG),
+    ],
+    ids=["doubled spaces", "emoji", "exclamation", "leading spaces", "decomposed"],
+)
+def test_what_separates_words_does_not_move_the_end_of_what_is_read(changed: str) -> None:
+    def description(text: str) -> list[int]:
+        ads = AdColumns.from_frame(pd.DataFrame({"title": [text], "description": [text]}))
+        texts = read_texts(ads, FeatureSettings())
+        return [*texts.description.hashed.tolist(), *texts.title.hashed.tolist()]
+
+    assert description(changed) == description(LONG)
