@@ -21,7 +21,7 @@ pytestmark = pytest.mark.e2e
 WAIT_S = 120
 STEPS = (
     *("ingest", "validate", "split", "baselines", "build_features"),
-    *("train", "check", "evaluate", "promote", "deploy"),
+    *("train", "check", "evaluate", "refit", "package", "promote", "deploy"),
 )
 
 

@@ -28,7 +28,7 @@ Done = subprocess.CompletedProcess[str]
 
 STEPS = [
     *("ingest", "trace", "validate", "split", "baselines", "build_features"),
-    *("train", "check", "evaluate", "promote", "deploy"),
+    *("train", "check", "evaluate", "refit", "package", "promote", "deploy"),
 ]
 SCAN = {"giskard_scan": True, "scan_rows": 60}
 
@@ -86,6 +86,9 @@ class TestAFirstTraining:
             "data_docs/index.html",
             "checks.html",
             "evaluation.html",
+            "model_card.html",
+            "model_card.md",
+            "served/checks.html",
             "curves.csv",
             "calibration.csv",
         }
