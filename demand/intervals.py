@@ -217,7 +217,8 @@ def _keys(parents: Parents, rows: int) -> NDArray[np.uint32]:
         raise ValueError(f"there are parents of shape {hashes.shape} for {rows} ads")
     if hashes.dtype != np.uint64:
         raise ValueError(f"hashes of parents are uint64, not {hashes.dtype}")
-    return (mix(hashes, _SALT) >> np.uint64(32)).astype(np.uint32)
+    keys: NDArray[np.uint32] = (mix(hashes, _SALT) >> np.uint64(32)).astype(np.uint32)
+    return keys
 
 
 def _probabilities(values: ArrayLike, what: str) -> Floats:

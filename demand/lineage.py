@@ -11,10 +11,20 @@ from typing import Any
 from demand.config import TrainingConfig
 
 PACKAGE = Path(__file__).resolve().parent
-# Parts of the package that cannot change what a model answers.
 # Libraries whose other version may give another model, or another verdict on it.
-_LIBRARIES = ("torch", "numpy", "pandas", "scikit-learn", "great_expectations", "giskard", "mlflow")
-_BESIDE_THE_MODEL = ("cli.py", "doors.py", "dashboard")
+_LIBRARIES = (
+    "torch",
+    "numpy",
+    "numba",
+    "pandas",
+    "scipy",
+    "scikit-learn",
+    "great_expectations",
+    "giskard",
+    "mlflow",
+)
+# Parts of the package that cannot change what a model answers.
+_BESIDE_THE_MODEL = ("cli.py", "dashboard")
 
 
 def code_fingerprint() -> str:
@@ -27,7 +37,7 @@ def code_fingerprint() -> str:
     for folder in (PACKAGE, PACKAGE.parent / "steps", PACKAGE.parent / "pipelines"):
         for path in sorted(folder.rglob("*")):
             relative = path.relative_to(folder)
-            if path.suffix in (".py", ".json") and relative.parts[0] not in _BESIDE_THE_MODEL:
+            if path.suffix in (".py", ".json", ".j2") and relative.parts[0] not in _BESIDE_THE_MODEL:
                 name = f"{folder.name}/{relative.as_posix()}"
                 digest.update(name.encode() + b"\0" + path.read_bytes() + b"\0")
     for library in _LIBRARIES:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import datetime
 import numbers
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,6 +18,7 @@ from demand.ingestion.cells import NOT_A_DATE, parse_date, parse_number
 Floats = NDArray[np.float64]
 
 TEXT_COLUMNS = tuple(c.name for c in INPUT_COLUMNS if c.kind == "text")
+BLOCK = 2048  # ads a pass: bounds memory, and is large enough for numpy to be busy
 NUMBER_COLUMNS = tuple(c.name for c in INPUT_COLUMNS if c.kind in ("number", "integer"))
 
 
@@ -71,6 +72,18 @@ class AdColumns:
             text[name] = [value if isinstance(value, str) else None]
         number = {name: np.array([_number(ad.get(name))]) for name in NUMBER_COLUMNS}
         return cls(1, text, number, np.array([_weekday(ad.get("activation_date"))]))
+
+    def part(self, chosen: slice) -> AdColumns:
+        """Return some of the ads."""
+        text = {name: values[chosen] for name, values in self.text.items()}
+        number = {name: values[chosen] for name, values in self.number.items()}
+        weekday = self.weekday[chosen]
+        return AdColumns(len(weekday), text, number, weekday)
+
+    def blocks(self) -> Iterator[AdColumns]:
+        """Yield all ads, some thousands at a time, at least once: this bounds memory."""
+        for first in range(0, max(self.rows, 1), BLOCK):
+            yield self.part(slice(first, first + BLOCK))
 
 
 def _numbers(column: pd.Series[Any]) -> Floats:

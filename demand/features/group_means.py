@@ -10,8 +10,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from demand.features.columns import Floats
+from demand.features.compiled import compiled
 
 Keys = NDArray[np.uint64]
+_NONE_ABOVE = np.array([-1])
 
 
 @dataclass(frozen=True)
@@ -67,18 +69,28 @@ class GroupMeans:
         order = np.argsort(keys, kind="stable")
         return cls(keys[order], np.concatenate([table.means for table in tables])[order])
 
-    def find(self, keys: Keys) -> Floats:
-        """Return the mean of each group, NaN where it is unknown; any shape to the same."""
-        short = _shorten(keys)
-        if not len(self.keys):
-            return np.full(short.shape, np.nan)
-        place = np.minimum(np.searchsorted(self.keys, short), len(self.keys) - 1)
-        return np.where(self.keys[place] == short, self.means[place], np.nan)
-
     def lookup(self, keys: Keys, above: Floats) -> Floats:
         """Return the mean of each row's group, or ``above`` where it is unknown; shape (n,)."""
-        found = self.find(keys)
+        found = self.resolve(keys[None], _NONE_ABOVE, np.nan)[0]
         return np.where(np.isnan(found), above, found)
+
+    def resolve(self, keys: Keys, above: NDArray[np.int64], overall: float) -> Floats:
+        """Return the mean of each group, or what stands in for it where it is unknown.
+
+        Parameters
+        ----------
+        keys
+            Groups of n rows, shape (s, n).
+        above
+            For each of s kinds of groups the number of the kind before it that stands in,
+            or -1 for ``overall``; shape (s,).
+
+        Returns
+        -------
+        numpy.ndarray
+            Shape (s, n).
+        """
+        return _resolve(self.keys, self.means, keys, above, overall)
 
     def store(self, arrays: dict[str, NDArray[Any]], name: str) -> None:
         """Put the table into ``arrays`` under two names that begin with ``name``."""
@@ -93,3 +105,31 @@ class GroupMeans:
 def _shorten(keys: Keys) -> NDArray[np.uint32]:
     """Keep the upper 32 bits of mixed hashes: half the size, collisions at 1 in 4 billion."""
     return (keys >> np.uint64(32)).astype(np.uint32)
+
+
+@compiled
+def _resolve(
+    known: NDArray[np.uint32],
+    means: NDArray[np.float32],
+    keys: Keys,
+    above: NDArray[np.int64],
+    overall: float,
+) -> Floats:
+    found = np.empty(keys.shape, np.float64)
+    for kind in range(keys.shape[0]):
+        for row in range(keys.shape[1]):
+            key = keys[kind, row] >> np.uint64(32)
+            low, high = 0, len(known)
+            while low < high:
+                middle = (low + high) // 2
+                if known[middle] < key:
+                    low = middle + 1
+                else:
+                    high = middle
+            if low < len(known) and known[low] == key:
+                found[kind, row] = means[low]
+            elif above[kind] < 0:
+                found[kind, row] = overall
+            else:
+                found[kind, row] = found[above[kind], row]
+    return found

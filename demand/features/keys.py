@@ -13,9 +13,11 @@ from demand.reference import reference
 
 PARAMS = ("param_1", "param_2", "param_3")
 CHAIN = ("parent_category_name", "category_name", *PARAMS)
-VALUES = (*CHAIN, "region", "city", "user_type")
+_TEXTS = (*CHAIN, "region", "city", "user_type")
+VALUES = (*_TEXTS, "image_top_1")
 CATEGORY_LEVEL, PARAM_1_LEVEL, PARAM_2_LEVEL = 1, 2, 3
 IMAGE_CLASS_MAX = 1e9
+_LEVELS = np.arange(len(CHAIN), dtype=np.uint64)[:, None]
 
 
 @dataclass(frozen=True)
@@ -24,18 +26,23 @@ class Keys:
 
     Parameters
     ----------
-    value
-        One of shape (n,) for each of ``VALUES``, and for ``image_top_1``.
+    values
+        Of the columns ``VALUES``, shape (columns, n).
     chain
         parent, category, param_1, param_2, param_3: each joined with those before it,
-        five of shape (n,). Good for joining on; a table is looked up by:
+        shape (5, n). Good for joining on; a table is looked up by:
     mixed_chain
         The same, mixed, shape (5, n).
     """
 
-    value: dict[str, Hashes]
-    chain: list[Hashes]
+    values: Hashes
+    chain: Hashes
     mixed_chain: Hashes
+
+    def of(self, column: str) -> Hashes:
+        """Return the hashes of one of ``VALUES``, shape (n,)."""
+        found: Hashes = self.values[VALUES.index(column)]
+        return found
 
 
 def hash_keys(ads: AdColumns) -> Keys:
@@ -44,16 +51,17 @@ def hash_keys(ads: AdColumns) -> Keys:
     A parent category that is missing follows from the category, where that is a known one.
     """
     text = ads.text | {CHAIN[0]: parents(ads.text[CHAIN[0]], ads.text[CHAIN[1]])}
-    value = {name: hash_values(text[name]) for name in VALUES}
+    values = np.empty((len(VALUES), ads.rows), dtype=np.uint64)
+    hashed = hash_values([value for name in _TEXTS for value in text[name]])
+    values[:-1] = hashed.reshape(len(_TEXTS), ads.rows)
     image = ads.number["image_top_1"]
     # What a cast to integers makes of other numbers depends on the machine.
     known = (image >= 0) & (image <= IMAGE_CLASS_MAX)
-    value["image_top_1"] = np.where(known, image + 1, 0).astype(np.uint64)
-    chain = [value[CHAIN[0]]]
-    for name in CHAIN[1:]:
-        chain.append(join(chain[-1], value[name]))
-    levels = np.arange(len(CHAIN), dtype=np.uint64)
-    return Keys(value, chain, mix(np.stack(chain), levels[:, None]))
+    values[-1] = np.where(known, image + 1, 0)
+    chain = values[: len(CHAIN)].copy()
+    for level in range(1, len(CHAIN)):
+        chain[level] = join(chain[level - 1], chain[level])
+    return Keys(values, chain, mix(chain, _LEVELS))
 
 
 def parents(given: list[str | None], categories: list[str | None]) -> list[str | None]:

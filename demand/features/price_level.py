@@ -10,8 +10,9 @@ from numpy.typing import NDArray
 
 from demand.features.columns import AdColumns, Floats
 from demand.features.group_means import GroupMeans
-from demand.features.keys import CATEGORY_LEVEL, Keys
+from demand.features.keys import CATEGORY_LEVEL, CHAIN, Keys
 
+_ABOVE = np.arange(-1, len(CHAIN) - 1)  # each level of the chain falls back to the one before
 PRICE_SHRINKAGE = 5.0  # rows; price levels settle faster than outcomes
 
 
@@ -50,17 +51,11 @@ def fit_price(arrays: dict[str, NDArray[Any]], ads: AdColumns, keys: Keys, bins:
 
 def prices(arrays: dict[str, NDArray[Any]], ads: AdColumns, keys: Keys) -> Prices:
     """Return the prices of ads, and the levels that were learnt."""
-    found = GroupMeans.read(arrays, "price").find(keys.mixed_chain)
-    level = np.full(ads.rows, arrays["price_overall"][0])
-    of_category = level
-    for number, means in enumerate(found):
-        level = np.where(np.isnan(means), level, means)
-        if number == CATEGORY_LEVEL:
-            of_category = level
-    return Prices(_log(ads), of_category, level)
+    overall = arrays["price_overall"][0]
+    level = GroupMeans.read(arrays, "price").resolve(keys.mixed_chain, _ABOVE, overall)
+    return Prices(_log(ads), level[CATEGORY_LEVEL], level[-1])
 
 
 def _log(ads: AdColumns) -> Floats:
     price = ads.number["price"]
-    with np.errstate(invalid="ignore"):
-        return np.where(np.isfinite(price), np.log1p(np.maximum(price, 0.0)), np.nan)
+    return np.where(np.isfinite(price), np.log1p(np.maximum(price, 0.0)), np.nan)

@@ -32,25 +32,27 @@ ABOVE = {
     "city": "region",
 }
 STATISTICS = tuple(ABOVE)
-_BESIDE_THE_CHAIN = len(CHAIN)
+_ABOVE = np.array([-1 if above is None else STATISTICS.index(above) for above in ABOVE.values()])
+# Of those beside the chain, whose levels have the salts before.
+_SALTS = np.arange(len(CHAIN), len(STATISTICS), dtype=np.uint64)[:, None]
 
 
 def statistics_keys(keys: Keys, price_bin: Hashes) -> Hashes:
     """Return the group of each ad for each of the statistics, shape (statistics, n)."""
     category, param_1 = keys.chain[CATEGORY_LEVEL], keys.chain[PARAM_1_LEVEL]
-    value = keys.value
+    image, region = keys.of("image_top_1"), keys.of("region")
     beside = [
-        join(category, value["image_top_1"]),
-        join(category, value["user_type"]),
+        join(category, image),
+        join(category, keys.of("user_type")),
         join(category, price_bin),
         join(param_1, price_bin),
-        join(category, value["region"]),
-        value["image_top_1"],
-        value["region"],
-        join(value["region"], value["city"]),
+        join(category, region),
+        image,
+        region,
+        join(region, keys.of("city")),
     ]
-    salts = np.arange(_BESIDE_THE_CHAIN, len(STATISTICS), dtype=np.uint64)
-    return np.concatenate([keys.mixed_chain, mix(np.stack(beside), salts[:, None])])
+    mixed = mix(np.concatenate(beside).reshape(_SALTS.shape[0], -1), _SALTS)
+    return np.concatenate([keys.mixed_chain, mixed])
 
 
 def fit_statistics(groups: Hashes, target: Floats, shrinkage: float) -> dict[str, NDArray[Any]]:
@@ -76,9 +78,5 @@ def fit_statistics(groups: Hashes, target: Floats, shrinkage: float) -> dict[str
 
 
 def look_up_statistics(arrays: dict[str, NDArray[Any]], groups: Hashes) -> Floats:
-    """Read target means from fitted tables: (statistics, n) groups to (n, statistics)."""
-    found = GroupMeans.read(arrays, "target").find(groups)
-    columns: dict[str | None, Floats] = {None: np.full(groups.shape[1], arrays["overall"][0])}
-    for name, means in zip(STATISTICS, found, strict=True):
-        columns[name] = np.where(np.isnan(means), columns[ABOVE[name]], means)
-    return np.stack([columns[name] for name in STATISTICS], axis=1)
+    """Read target means from fitted tables: (statistics, n) groups to the same shape."""
+    return GroupMeans.read(arrays, "target").resolve(groups, _ABOVE, arrays["overall"][0])

@@ -12,7 +12,8 @@ from numpy.typing import NDArray
 from demand.config import FeatureSettings
 from demand.features.columns import AdColumns, Floats
 from demand.features.keys import PARAMS
-from demand.features.text import Letters, Occurrences
+from demand.features.text import count_letters
+from demand.features.words import Occurrences, Words
 
 # Characters of a title that are read: the bound of the schema.
 TITLE_LETTERS_MAX = 200
@@ -20,6 +21,7 @@ TITLE_LETTERS_MAX = 200
 _SEPARATORS_MAX = 8
 _NO_LETTERS = re.compile(r"[\W_]+")
 RARITY_BUCKETS = 1 << 15
+RARITY_SHIFT = np.uint64(64 - 15)  # the upper bits of a hash are the mixed ones
 # Steps of the rarity that is kept in 8 bits: from 1 (in every ad) to 1 + log of the ads.
 RARITY_STEP = 1.0 / 16.0
 
@@ -30,21 +32,18 @@ class Texts:
 
     Parameters
     ----------
-    title, description
-        Their distinct words; of a description, those of its beginning.
-    params
-        Those of param_1, param_2 and param_3.
+    words
+        Distinct words of the columns title, description (its beginning), param_1,
+        param_2 and param_3: one after the other, n rows each.
     in_order
         All words of title and description, rows (n, 2 n) being those of descriptions.
     title_grams, description_grams
-        n-grams of letters.
+        Distinct n-grams of letters; rows of the latter are (n, 2 n).
     title_letters, description_letters
         Letters and digits of the titles and of the whole descriptions; shape (n,).
     """
 
-    title: Occurrences
-    description: Occurrences
-    params: tuple[Occurrences, ...]
+    words: Occurrences
     in_order: Occurrences
     title_grams: Occurrences
     description_grams: Occurrences
@@ -57,46 +56,42 @@ def read_texts(ads: AdColumns, settings: FeatureSettings) -> Texts:
     n = ads.rows
     limit = settings.description_letters_max
     descriptions = ads.text["description"]
-    columns = [
-        [_beginning(text, TITLE_LETTERS_MAX) for text in ads.text["title"]],
-        [_beginning(text, limit) for text in descriptions],
-        *([_beginning(text, TITLE_LETTERS_MAX) for text in ads.text[name]] for name in PARAMS),
-    ]
-    # One column after the other in one array: what numpy does costs by the call.
-    letters = Letters.of([text for column in columns for text in column])
-    in_order = letters.stems(settings.word_letters)
-    words = in_order.distinct()
-    parts = [words.between(first * n, (first + 1) * n) for first in range(len(columns))]
-    two, three, four, five = letters.head(2 * n).grams(2, 5)
+    # One column after the other, read at once: a call costs more than a text.
+    texts = [_beginning(text, TITLE_LETTERS_MAX) for text in ads.text["title"]]
+    texts += [_beginning(text, limit) for text in descriptions]
+    for name in PARAMS:
+        texts += [_beginning(text, TITLE_LETTERS_MAX) for text in ads.text[name]]
+    words = Words.of(texts, settings.word_letters)
+    letters = words.letters.astype(np.float64)
+    description_letters = letters[n : 2 * n]
+    for row, text in enumerate(descriptions):
+        if text and len(text) > limit:
+            description_letters[row] = count_letters(text)
     return Texts(
-        title=parts[0],
-        description=parts[1],
-        params=tuple(parts[2:]),
-        in_order=in_order.between(0, 2 * n),
-        title_grams=_joined([grams.between(0, n) for grams in (two, three, four, five)]).distinct(),
-        description_grams=_joined([grams.between(n, 2 * n) for grams in (three, four)]).distinct(),
-        title_letters=letters.head(n).counts.astype(np.float64),
-        description_letters=np.array([_letters(text) for text in descriptions], dtype=np.float64),
+        words=words.stems.distinct(),
+        in_order=words.stems.before(2 * n),
+        title_grams=words.grams(2, 5, 0, n).distinct(),
+        description_grams=words.grams(3, 4, n, 2 * n).distinct(),
+        title_letters=letters[:n],
+        description_letters=description_letters,
     )
 
 
-def fit_rarity(texts: Texts, rows: int) -> NDArray[np.uint8]:
-    """Learn how rare n-grams are, shape (``RARITY_BUCKETS``,).
+def count_grams(texts: Texts) -> NDArray[np.int64]:
+    """Count n-grams by bucket, each once a text; shape (``RARITY_BUCKETS``,)."""
+    found = np.concatenate([texts.title_grams.hashed, texts.description_grams.hashed])
+    return np.bincount((found >> RARITY_SHIFT).astype(np.int64), minlength=RARITY_BUCKETS)
 
-    The inverse document frequency, 1 + log((1 + ads) / (1 + ads with it)), of hash
-    buckets, rounded to ``RARITY_STEP`` (Spärck Jones, *Journal of Documentation* 1972).
+
+def rarity_of(counts: NDArray[np.int64], rows: int) -> NDArray[np.uint8]:
+    """Return how rare the n-grams of each bucket are, shape (``RARITY_BUCKETS``,).
+
+    The inverse document frequency, 1 + log((1 + ads) / (1 + ads with it)), rounded to
+    ``RARITY_STEP`` (Spärck Jones, *Journal of Documentation* 1972).
     """
-    found = np.zeros(RARITY_BUCKETS)
-    for grams in (texts.title_grams, texts.description_grams):
-        found += np.bincount(rarity_bucket(grams), minlength=RARITY_BUCKETS)
-    rarity = 1.0 + np.log((1.0 + rows) / (1.0 + np.minimum(found, rows)))
+    rarity = 1.0 + np.log((1.0 + rows) / (1.0 + np.minimum(counts, rows)))
     steps: NDArray[np.uint8] = np.minimum(np.rint(rarity / RARITY_STEP), 255).astype(np.uint8)
     return steps
-
-
-def rarity_bucket(grams: Occurrences) -> NDArray[np.int64]:
-    """Return the bucket of each n-gram in the table of :func:`fit_rarity`, shape (m,)."""
-    return (grams.hashed % np.uint64(RARITY_BUCKETS)).astype(np.int64)
 
 
 def _beginning(text: str | None, limit: int) -> str | None:
@@ -105,14 +100,3 @@ def _beginning(text: str | None, limit: int) -> str | None:
         return text
     composed = unicodedata.normalize("NFC", text[: _SEPARATORS_MAX * limit])
     return _NO_LETTERS.sub(" ", composed).strip()[:limit]
-
-
-def _letters(text: str | None) -> int:
-    return len(_NO_LETTERS.sub("", text)) if text else 0
-
-
-def _joined(parts: list[Occurrences]) -> Occurrences:
-    return Occurrences(
-        np.concatenate([part.row for part in parts]),
-        np.concatenate([part.hashed for part in parts]),
-    )

@@ -8,8 +8,9 @@ import pytest
 
 from demand.ads import TARGET
 from demand.config import FeatureSettings
-from demand.features.builder import CLIP, FeatureBuilder, Features, seller_folds
+from demand.features.builder import FeatureBuilder, Features, seller_folds
 from demand.features.columns import AdColumns, Floats
+from demand.features.numbers import CLIP
 from demand.features.statistics import STATISTICS
 from tests.ads_factory import make_ads
 from tests.tiny_model import FEATURES, tiny_features
@@ -87,6 +88,20 @@ def test_training_features_are_those_of_the_transformation_but_for_the_statistic
     for name in ("row", "bucket", "weight"):
         np.testing.assert_array_equal(getattr(training.sparse, name), getattr(again.sparse, name))
     np.testing.assert_array_equal(training.words, again.words)
+
+
+def test_ads_are_read_in_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
+    ads = make_ads(50)
+    (whole, expected) = fit(ads)
+    monkeypatch.setattr("demand.features.columns.BLOCK", 7)
+    (builder, found) = fit(ads)
+    assert builder.arrays.keys() == whole.arrays.keys()
+    for name, array in whole.arrays.items():
+        np.testing.assert_array_equal(builder.arrays[name], array)
+    np.testing.assert_array_equal(found.dense, expected.dense)
+    np.testing.assert_array_equal(found.words, expected.words)
+    values = np.random.default_rng(0).normal(size=FEATURES.buckets)
+    np.testing.assert_allclose(found.sparse.sums(values), expected.sparse.sums(values), rtol=1e-6)
 
 
 def test_the_width_is_that_of_the_dense_block() -> None:

@@ -15,7 +15,7 @@ def test_a_chain_joins_a_value_with_those_above_it() -> None:
         ads[name] = "одно"
     ads.loc[1, "parent_category_name"] = "другое"
     keys = hash_keys(AdColumns.from_frame(ads))
-    assert keys.value["param_1"][0] == keys.value["param_1"][1]
+    assert keys.of("param_1")[0] == keys.of("param_1")[1]
     assert all(chain[0] != chain[1] for chain in keys.chain)
     assert (keys.mixed_chain[:, 0] != keys.mixed_chain[:, 1]).all()
 
@@ -30,7 +30,7 @@ def test_the_levels_of_the_chain_do_not_meet() -> None:
 def test_a_missing_image_class_is_none_of_the_classes() -> None:
     images = [np.nan, 0.0, 1.0, 3066.0, -7.0, 1e300, np.inf]
     ads = AdColumns.from_frame(pd.DataFrame({"image_top_1": images}))
-    assert hash_keys(ads).value["image_top_1"].tolist() == [0, 1, 2, 3067, 0, 0, 0]
+    assert hash_keys(ads).of("image_top_1").tolist() == [0, 1, 2, 3067, 0, 0, 0]
 
 
 @pytest.mark.parametrize(

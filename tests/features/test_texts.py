@@ -15,16 +15,18 @@ from sklearn.feature_extraction.text import CountVectorizer
 
 from demand.config import FeatureSettings
 from demand.features.columns import AdColumns
-from demand.features.text import Occurrences, normalise
+from demand.features.text import normalise
 from demand.features.texts import (
     RARITY_BUCKETS,
+    RARITY_SHIFT,
     RARITY_STEP,
     TITLE_LETTERS_MAX,
     Texts,
-    fit_rarity,
-    rarity_bucket,
+    count_grams,
+    rarity_of,
     read_texts,
 )
+from demand.features.words import Occurrences
 from tests.ads_factory import make_ads
 
 SETTINGS = FeatureSettings()
@@ -45,17 +47,15 @@ def of(found: Occurrences, row: int) -> list[int]:
 
 
 def said_of(texts: Texts, row: int, rows: int) -> list[object]:
-    """All that was read of one ad; only words in their order have any."""
+    """All that was read of one ad."""
     said: list[object] = []
     for each in fields(texts):
         found = getattr(texts, each.name)
-        if each.name == "in_order":
-            said += [of(found, row), of(found, rows + row)]
-        elif isinstance(found, np.ndarray):
+        if isinstance(found, np.ndarray):
             said.append(found[row])
         else:
-            parts = found if isinstance(found, tuple) else [found]
-            said += [sorted(of(part, row)) for part in parts]
+            # Rows of a column follow those of the column before it.
+            said += [of(found, column * rows + row) for column in range(len(COLUMNS))]
     return said
 
 
@@ -90,8 +90,7 @@ def test_the_way_of_writing_changes_nothing(change: Callable[[str], str], text: 
 @pytest.mark.parametrize("nothing", [None, "", " ", "\n\t", "🙂", "—!", "\ud83d"])
 def test_texts_without_words_have_nothing(nothing: str | None) -> None:
     texts = read((nothing,) * len(COLUMNS), (None,) * len(COLUMNS))
-    found = [texts.title, texts.description, *texts.params, texts.in_order]
-    found += [texts.title_grams, texts.description_grams]
+    found = [texts.words, texts.in_order, texts.title_grams, texts.description_grams]
     assert all(len(each.row) == 0 for each in found)
     assert texts.title_letters.tolist() == texts.description_letters.tolist() == [0.0, 0.0]
 
@@ -107,16 +106,16 @@ def test_words_are_distinct_but_in_their_order_they_are_all() -> None:
     table, chair = of(texts.in_order, 0)[1:]
     assert of(texts.in_order, 0) == [table, table, chair]
     assert of(texts.in_order, 1) == [chair, chair]
-    assert sorted(of(texts.title, 0)) == sorted([table, chair])
-    assert of(texts.description, 0) == [chair]
+    assert sorted(of(texts.words, 0)) == sorted([table, chair])
+    assert of(texts.words, 1) == [chair]
 
 
 @pytest.mark.parametrize("text", ["沙发 出售", "أريكة جديدة", "דרגש ישן", "ソファ 大", "Ñandú ß"])
 def test_other_alphabets_are_read(text: str) -> None:
     texts = read((text, text))
-    assert len(of(texts.title, 0)) == len(of(texts.description, 0)) == 2
+    assert len(of(texts.words, 0)) == len(of(texts.words, 1)) == 2
     assert texts.title_letters[0] == texts.description_letters[0] == len(text) - 1
-    assert len(of(texts.title_grams, 0)) > len(of(texts.description_grams, 0)) > 0
+    assert len(of(texts.title_grams, 0)) > len(of(texts.description_grams, 1)) > 0
 
 
 def distinct_grams(text: str, shortest: int, longest: int) -> set[str]:
@@ -130,23 +129,25 @@ def distinct_grams(text: str, shortest: int, longest: int) -> set[str]:
 def test_grams_are_those_of_scikit_learn_each_once(words: list[str]) -> None:
     text = " ".join(words)
     texts = read((text, text))
-    for found, sizes in ((texts.title_grams, (2, 5)), (texts.description_grams, (3, 4))):
-        hashes = of(found, 0)
+    for hashes, sizes in (
+        (of(texts.title_grams, 0), (2, 5)),
+        (of(texts.description_grams, 1), (3, 4)),
+    ):
         assert len(hashes) == len(set(hashes)) == len(distinct_grams(text, *sizes))
 
 
 @given(st.text(max_size=25), st.text(max_size=25))
 def test_two_texts_share_the_hashes_of_the_grams_that_they_share(one: str, other: str) -> None:
     texts = read((one, one), (other, other))
-    for found, sizes in ((texts.title_grams, (2, 5)), (texts.description_grams, (3, 4))):
+    for found, sizes, row in ((texts.title_grams, (2, 5), 0), (texts.description_grams, (3, 4), 2)):
         shared = distinct_grams(one, *sizes) & distinct_grams(other, *sizes)
-        assert len(set(of(found, 0)) & set(of(found, 1))) == len(shared)
+        assert len(set(of(found, row)) & set(of(found, row + 1))) == len(shared)
 
 
 def test_of_a_description_the_beginning_is_read_and_the_whole_is_measured() -> None:
     beginning = "стол " * (LIMIT // 5)
     short, long = read((None, beginning)), read((None, beginning + "стул " * 50))
-    np.testing.assert_array_equal(long.description.hashed, short.description.hashed)
+    np.testing.assert_array_equal(long.words.hashed, short.words.hashed)
     np.testing.assert_array_equal(long.description_grams.hashed, short.description_grams.hashed)
     assert long.description_letters[0] == short.description_letters[0] + 4 * 50
 
@@ -165,30 +166,30 @@ def test_five_megabytes_are_read_in_bounded_time(text: str, place: int) -> None:
     assert time.process_time() - started < 5.0
 
 
-def rarity_of(found: Occurrences, table: NDArray[np.uint8]) -> set[float]:
-    return {float(each) * RARITY_STEP for each in table[rarity_bucket(found)]}
+def rarities(found: Occurrences, table: NDArray[np.uint8]) -> set[float]:
+    return {float(table[h >> RARITY_SHIFT]) * RARITY_STEP for h in found.hashed}
 
 
 def test_the_rarity_is_the_inverse_document_frequency() -> None:
     texts = read(("ааа",), ("ааа",), ("ааа",), ("жжж",))
-    table = fit_rarity(texts, 4)
+    table = rarity_of(count_grams(texts), 4)
     assert (table.shape, table.dtype) == ((RARITY_BUCKETS,), np.uint8)
     common, rare = read(("ааа",)).title_grams, read(("жжж",)).title_grams
     half = RARITY_STEP / 2
-    for each in rarity_of(common, table):
+    for each in rarities(common, table):
         assert each == pytest.approx(1.0 + np.log(5 / 4), abs=half)
-    for each in rarity_of(rare, table):
+    for each in rarities(rare, table):
         assert each == pytest.approx(1.0 + np.log(5 / 2), abs=half)
 
 
 def test_a_gram_of_every_ad_has_the_rarity_of_one() -> None:
     """In title and description it occurs twice an ad, and still in no more ads than there are."""
     texts = read(*[("ааа", "ааа")] * 5)
-    assert rarity_of(texts.description_grams, fit_rarity(texts, 5)) == {1.0}
+    assert rarities(texts.description_grams, rarity_of(count_grams(texts), 5)) == {1.0}
 
 
 def test_the_rarity_of_many_ads_fits_its_eight_bits() -> None:
-    table = fit_rarity(read((None,)), 5_000_000)
+    table = rarity_of(count_grams(read((None,))), 5_000_000)
     assert table.min() * RARITY_STEP == pytest.approx(1.0 + np.log(5_000_001), abs=0.6)
 
 
@@ -210,6 +211,6 @@ def test_what_separates_words_does_not_move_the_end_of_what_is_read(changed: str
     def description(text: str) -> list[int]:
         ads = AdColumns.from_frame(pd.DataFrame({"title": [text], "description": [text]}))
         texts = read_texts(ads, FeatureSettings())
-        return [*texts.description.hashed.tolist(), *texts.title.hashed.tolist()]
+        return texts.words.hashed.tolist()
 
     assert description(changed) == description(LONG)
