@@ -55,7 +55,7 @@ class FeatureSettings(Settings):
     """How ads become arrays."""
 
     text_encoder: Literal["ngrams", "gru", "attention"] = "ngrams"
-    buckets: Annotated[int, Field(ge=1, le=2**24)] = 65_536
+    buckets: Annotated[int, Field(ge=1, le=2**24)] = 2**20
     word_letters: Count = 6
     description_letters_max: Count = 400
     sequence_words_max: Count = 40
@@ -70,6 +70,7 @@ class TrainingSettings(Settings):
     """The network and its optimiser."""
 
     penalty: Positive = 0.45
+    wide_weights: Count = 20_000
     hidden: list[Count] = Field(default_factory=lambda: [32, 16], min_length=1)
     embedding: Count = 16
     dropout: Annotated[float, Field(ge=0.0, lt=1.0)] = 0.2

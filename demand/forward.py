@@ -70,9 +70,3 @@ def _sigmoid(logit: Floats) -> Floats:
     """Return 1 / (1 + e^-x) without overflow for any finite x."""
     small = np.exp(-np.abs(logit))
     return np.where(logit >= 0, 1.0 / (1.0 + small), small / (1.0 + small))
-
-
-def quantise(table: NDArray[Any]) -> tuple[NDArray[np.int8], NDArray[np.float32]]:
-    """Round a table to 8 bits with one scale for all: int8 of its shape, and float32 (1,)."""
-    scale = np.maximum(np.abs(table).max(initial=0.0), 1e-12) / 127.0
-    return np.rint(table / scale).astype(np.int8), np.array([scale], dtype=np.float32)

@@ -14,19 +14,19 @@ from demand.ads import REQUEST_REQUIRED
 from demand.config import FeatureSettings
 from demand.errors import ModelError, StateError
 from demand.features.builder import FeatureBuilder
-from demand.features.columns import AdColumns, Floats
+from demand.features.columns import BLOCK, AdColumns, Floats
 from demand.features.keys import parents
-from demand.forward import Weights, forward, quantise
+from demand.forward import Weights, forward
 from demand.intervals import Intervals
+from demand.packing import pack, unpack
 from demand.state import read_json, write_aside_folder, write_json
 
 if TYPE_CHECKING:
     from demand.explanation import Explanation
 
-FORMAT = 2
+FORMAT = 3
 JSON_NAME, ARRAYS_NAME = "predictor.json", "arrays.safetensors"
 INTERVALS = "intervals"
-BLOCK = 4096  # ads a pass: bounds memory, and is large enough for numpy to be busy
 
 
 class Predictor:
@@ -42,11 +42,11 @@ class Predictor:
     """
 
     def __init__(self, builder: FeatureBuilder, weights: Weights) -> None:
-        self._set(_pack(builder, weights), builder.settings)
+        self._set(pack(builder, weights), builder.settings)
 
     def _set(self, packed: dict[str, NDArray[Any]], settings: FeatureSettings) -> None:
         self._packed = packed
-        self._builder, self._weights = _unpack(packed, settings)
+        self._builder, self._weights = unpack(packed, settings)
         known = f"{INTERVALS}.pooled" in packed
         self._intervals = Intervals.read(packed, INTERVALS) if known else None
 
@@ -182,36 +182,3 @@ def _damaged(folder: Path, error: Exception) -> ModelError:
         f"the model in {folder} is damaged ({type(error).__name__}: {error}): "
         "retrain, or go back with `demand rollback`"
     )
-
-
-def _pack(builder: FeatureBuilder, weights: Weights) -> dict[str, NDArray[Any]]:
-    """Round to what is worth keeping: int8 for the token table, 16 bits for the rest."""
-    packed: dict[str, NDArray[Any]] = {}
-    for name, array in builder.arrays.items():
-        small = name.endswith(".means")
-        packed[f"features.{name}"] = array.astype(np.float16) if small else array
-    for name, weight in weights.items():
-        if name == "wide.table":
-            packed["weights.wide.table"], packed["weights.wide.scale"] = quantise(weight)
-        else:
-            packed[f"weights.{name}"] = weight.astype(np.float16)
-    return {name: np.ascontiguousarray(array) for name, array in packed.items()}
-
-
-def _unpack(
-    packed: Mapping[str, NDArray[Any]], settings: FeatureSettings
-) -> tuple[FeatureBuilder, dict[str, NDArray[Any]]]:
-    """Undo :func:`_pack`, into the types that compute fast."""
-    arrays, weights = {}, {}
-    for name, array in packed.items():
-        part, _, rest = name.partition(".")
-        if part == INTERVALS:
-            continue
-        wide = array.astype(np.float32) if array.dtype == np.float16 else array
-        if part == "features":
-            arrays[rest] = wide
-        else:
-            weights[rest] = wide
-    scale = weights.pop("wide.scale")
-    weights["wide.table"] = weights["wide.table"].astype(np.float64) * scale
-    return FeatureBuilder(settings, arrays), weights

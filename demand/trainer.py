@@ -123,7 +123,7 @@ def _fit_wide(features: FeatureSet, settings: TrainingSettings) -> tuple[Wide, F
     wide = fit_wide(sparse, training.target, buckets=buckets, penalty=penalty)
     fold = features.fold % CROSS_FITS
     offsets = cross_fitted_logits(sparse, training.target, fold, buckets=buckets, penalty=penalty)
-    return wide, offsets
+    return wide.pruned(sparse, settings.wide_weights), offsets
 
 
 def _network(features: FeatureSet, settings: TrainingSettings) -> DemandNetwork:

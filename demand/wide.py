@@ -40,6 +40,19 @@ class Wide:
         """Return the logit of each ad, shape (n,)."""
         return self.bias + ads.sums(self.table)
 
+    def pruned(self, ads: SparseAds, kept: int) -> Wide:
+        """Keep the weights that say most; the others become zero.
+
+        What a weight says is the root mean square of its share in the logits of ``ads``,
+        those that it was fitted to. Real ads have eight times as many n-grams as are
+        worth a weight, and without them there is room for the rest in buckets of their own.
+        """
+        squares = np.bincount(ads.bucket, ads.weight.astype(np.float64) ** 2, len(self.table))
+        least = np.argsort(np.abs(self.table) * np.sqrt(squares), kind="stable")[:-kept]
+        table = self.table.copy()
+        table[least] = 0.0
+        return Wide(table, self.bias)
+
 
 def fit_wide(ads: SparseAds, target: Floats, *, buckets: int, penalty: float) -> Wide:
     """Find the weights that are most likely after the data and before them.
@@ -57,8 +70,13 @@ def fit_wide(ads: SparseAds, target: Floats, *, buckets: int, penalty: float) ->
         Deal probabilities, shape (n,), in [0, 1].
     """
     n = len(target)
-    tokens = csr_matrix((ads.weight.astype(np.float64), (ads.row, ads.bucket)), (n, buckets))
-    transposed = tokens.T.tocsr()
+    # Most buckets are empty, and their weights zero.
+    seen = np.zeros(buckets, dtype=bool)
+    seen[ads.bucket] = True
+    column = (np.cumsum(seen, dtype=np.int32) - 1)[ads.bucket]
+    shape = n, int(seen.sum())
+    tokens = csr_matrix((ads.weight.astype(np.float64), (ads.row, column)), shape)
+    transposed = tokens.T
 
     def loss(point: Floats) -> tuple[float, Floats]:
         logit = tokens @ point[1:] + point[0]
@@ -68,11 +86,13 @@ def fit_wide(ads: SparseAds, target: Floats, *, buckets: int, penalty: float) ->
         slope = np.concatenate([[error.mean()], transposed @ error / n + penalty / n * point[1:]])
         return float(value), slope
 
-    start = np.zeros(buckets + 1)
+    start = np.zeros(shape[1] + 1)
     mean = np.clip(target.mean(), _TARGET_MIN, 1.0 - _TARGET_MIN)
     start[0] = np.log(mean / (1.0 - mean))
     found = minimize(loss, start, jac=True, method="L-BFGS-B", options={"maxiter": _ITERATIONS_MAX})
-    return Wide(found.x[1:], float(found.x[0]))
+    table = np.zeros(buckets)
+    table[seen] = found.x[1:]
+    return Wide(table, float(found.x[0]))
 
 
 def cross_fitted_logits(

@@ -195,3 +195,12 @@ def test_any_model_can_be_loaded(tmp_path: Path) -> None:
 
     (tmp_path / "small.yaml").write_text("size: 3")
     assert load_config(tmp_path / "small.yaml", Small).size == 3
+
+
+def test_the_config_for_a_million_ads_is_valid_and_larger() -> None:
+    large = load_config(SHIPPED.with_name("training-large.yaml"), TrainingConfig)
+    default = TrainingConfig()
+    assert large.features.buckets > default.features.buckets
+    assert large.training.wide_weights > default.training.wide_weights
+    kept = {"features": default.features, "training": default.training}
+    assert large.model_copy(update=kept) == default

@@ -7,15 +7,12 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from hypothesis import given
-from hypothesis import strategies as st
-from hypothesis.extra.numpy import array_shapes, arrays
 from numpy.typing import NDArray
 
 from demand.features.builder import FeatureBuilder, Features
 from demand.features.columns import AdColumns
 from demand.features.feature_set import build_features
-from demand.forward import forward, quantise
+from demand.forward import forward
 from demand.network import DemandNetwork, TextEncoder
 from demand.wide import Wide
 from tests.ads_factory import make_ads
@@ -111,24 +108,3 @@ def test_huge_weights_of_an_encoder_do_not_overflow(encoder: TextEncoder) -> Non
     weights = weights_of(network([4], encoder), wide())
     huge = {k: v * 1e4 for k, v in weights.items() if k.startswith("encoder")}
     assert np.isfinite(forward(weights | huge, features_of(encoder)[1])).all()
-
-
-@given(
-    arrays(
-        np.float32,
-        array_shapes(max_dims=2, max_side=30),
-        elements=st.floats(-100, 100, width=32),
-    )
-)
-def test_rounding_to_eight_bits_is_off_by_half_a_step_at_most(table: np.ndarray) -> None:
-    rounded, scale = quantise(table)
-    assert (rounded.dtype, scale.dtype, scale.shape) == (np.int8, np.float32, (1,))
-    assert rounded.shape == table.shape
-    assert np.abs(rounded.astype(np.int16)).max() <= 127
-    assert (np.abs(rounded * scale - table) <= 0.5001 * scale + 1e-12).all()
-    np.testing.assert_allclose(scale, np.abs(table).max() / 127, rtol=1e-6, atol=1e-13)
-
-
-def test_a_table_of_zeros_stays_zero() -> None:
-    rounded, scale = quantise(np.zeros(3))
-    assert (rounded * scale == 0).all()

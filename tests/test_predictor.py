@@ -18,9 +18,10 @@ from safetensors.numpy import load_file, save_file
 
 from demand.ads import INPUT_COLUMNS, TARGET
 from demand.errors import ModelError, StateError
+from demand.features.columns import BLOCK
 from demand.ingestion.records import frame_from_records
 from demand.network import TextEncoder
-from demand.predictor import ARRAYS_NAME, BLOCK, FORMAT, JSON_NAME, Predictor
+from demand.predictor import ARRAYS_NAME, FORMAT, JSON_NAME, Predictor
 from demand.reference import reference
 from demand.trainer import train
 from tests.ads_factory import make_ads
@@ -340,22 +341,23 @@ def _with_json(text: str) -> Callable[[Path], None]:
         (lambda folder: (folder / JSON_NAME).write_bytes(b"\xff\xfe\0"), "damaged"),
         (lambda folder: (folder / ARRAYS_NAME).write_bytes(b""), "damaged"),
         (lambda folder: (folder / ARRAYS_NAME).write_bytes(b"\x80\x04]."), "damaged"),
-        (_without("weights.wide.table"), "damaged"),
+        (_without("weights.wide.step"), "damaged"),
+        (_without("weights.wide.weight"), "damaged"),
         (_without("weights.wide.scale"), "damaged"),
         (_without("weights.deep.0.bias"), "damaged"),
         (_without("features.center"), "damaged"),
         (_without("features.target.keys"), "damaged"),
         (_reshaped, "damaged"),
         (_without("features.rarity"), "damaged"),
-        (_with_json('{"format": 2}'), "damaged"),
-        (_with_json('{"format": 2, "features": null}'), "damaged"),
-        (_with_json('{"format": 2, "features": {"buckets": 0}}'), "damaged"),
-        (_with_json('{"format": 2, "features": {"unknown": 5}}'), "damaged"),
-        (_with_json('{"format": 2, "features": {"text_encoder": "gru"}}'), "damaged"),
-        (_with_json('{"format": 1, "features": {}}'), "format 1, this version reads 2"),
-        (_with_json('{"format": 3, "features": {}}'), "format 3, this version reads 2"),
-        (_with_json("{}"), "format None, this version reads 2"),
-        (_with_json("[1]"), "format None, this version reads 2"),
+        (_with_json('{"format": 3}'), "damaged"),
+        (_with_json('{"format": 3, "features": null}'), "damaged"),
+        (_with_json('{"format": 3, "features": {"buckets": 0}}'), "damaged"),
+        (_with_json('{"format": 3, "features": {"unknown": 5}}'), "damaged"),
+        (_with_json('{"format": 3, "features": {"text_encoder": "gru"}}'), "damaged"),
+        (_with_json('{"format": 1, "features": {}}'), "format 1, this version reads 3"),
+        (_with_json('{"format": 4, "features": {}}'), "format 4, this version reads 3"),
+        (_with_json("{}"), "format None, this version reads 3"),
+        (_with_json("[1]"), "format None, this version reads 3"),
     ],
 )
 def test_a_damaged_or_foreign_folder_is_named(

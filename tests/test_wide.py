@@ -110,3 +110,23 @@ def test_where_there_is_one_fold_it_is_its_own() -> None:
     found = cross_fitted_logits(ads, target, fold, buckets=BUCKETS, penalty=0.45)
     expected = fit_wide(ads, target, buckets=BUCKETS, penalty=0.45).logits(ads)
     np.testing.assert_allclose(found, expected)
+
+
+def test_the_weights_that_say_most_are_kept() -> None:
+    ads, target = made()
+    wide = fit_wide(ads, target, buckets=BUCKETS, penalty=0.45)
+    said = [
+        np.std(ads.sums(np.where(np.arange(BUCKETS) == b, wide.table, 0.0))) for b in range(BUCKETS)
+    ]
+    pruned = wide.pruned(ads, 10)
+    kept = np.flatnonzero(pruned.table)
+    assert len(kept) == 10
+    np.testing.assert_array_equal(pruned.table[kept], wide.table[kept])
+    assert np.min(np.array(said)[kept]) > np.median(said)
+    assert pruned.bias == wide.bias
+
+
+def test_nothing_is_pruned_where_there_is_room() -> None:
+    ads, target = made()
+    wide = fit_wide(ads, target, buckets=BUCKETS, penalty=0.45)
+    np.testing.assert_array_equal(wide.pruned(ads, BUCKETS).table, wide.table)
