@@ -1,9 +1,9 @@
 """How good are the predictions beside those of peers? ``python -m benchmarks.quality``.
 
 Cross-validates the mean, category means, the report's MLP, ridge, LightGBM, CatBoost and
-ours on the same folds of sellers; prints errors, costs, ours without each column, and
-calibration, and writes them below benchmarks/results. Exit status 0, or 1 where ours is
-worse than category means because the test ads lack a column.
+ours on the same folds of sellers; prints errors, costs, ours without each column,
+calibration and coverage, and writes them below benchmarks/results. Exit status 0, or 1
+where ours is worse than category means because the test ads lack a column.
 """
 
 from __future__ import annotations
@@ -34,7 +34,13 @@ from benchmarks.quality_folds import (
 from benchmarks.quality_ours import VARIANTS, our_entries
 from benchmarks.quality_peers import peer_entries
 from benchmarks.quality_report import Quality, write_quality
-from benchmarks.quality_scores import OURS, MissingColumn, missing_columns, scores
+from benchmarks.quality_scores import (
+    OURS,
+    MissingColumn,
+    missing_columns,
+    out_of_fold_coverage,
+    scores,
+)
 from demand.ads import TARGET
 from demand.config import TrainingConfig, load_config
 from demand.errors import ConfigError, DemandError
@@ -87,15 +93,13 @@ def measure(
         "seed": seed,
         "minutes": f"{(time.perf_counter() - started) / 60:.1f}",
     }
+    ours = {outcome.entry.name: outcome for key, outcome in by_key.items() if key in OURS}
     return Quality(
         about,
         scores(outcomes, ads, fold),
         _missing(by_key, ads, fold),
-        {
-            outcome.entry.name: calibration_table(ads[TARGET], outcome.predicted[0])
-            for key, outcome in by_key.items()
-            if key in OURS
-        },
+        {name: calibration_table(ads[TARGET], o.predicted[0]) for name, o in ours.items()},
+        {name: out_of_fold_coverage(o, ads, fold) for name, o in ours.items()},
     )
 
 

@@ -13,6 +13,7 @@ from matplotlib.figure import Figure
 from rich.table import Table
 
 from benchmarks.quality_scores import OURS, MissingColumn, Score
+from demand.evaluation.coverage import MeasuredCoverage
 from demand.evaluation.plots import DOTS_PER_INCH, FAINT, INK, OTHER
 from demand.evaluation.plots import OURS as OUR_COLOUR
 from demand.metrics import Interval
@@ -63,12 +64,15 @@ class Quality:
         Of ours, where it was trained.
     calibration
         Tables of :func:`demand.metrics.calibration_table`, by the model's name.
+    coverage
+        Of the 80 % intervals, by the model's name.
     """
 
     about: dict[str, str | int]
     scores: list[Score]
     missing: list[MissingColumn]
     calibration: dict[str, pd.DataFrame]
+    coverage: dict[str, MeasuredCoverage]
 
     def grids(self) -> list[Grid]:
         """Return all tables that have lines."""
@@ -76,6 +80,7 @@ class Quality:
         if self.missing:
             grids.append(missing_grid(self.missing))
         grids += [calibration_grid(name, table) for name, table in self.calibration.items()]
+        grids += [coverage_grid(name, found) for name, found in self.coverage.items()]
         return grids
 
 
@@ -134,6 +139,14 @@ def calibration_grid(name: str, table: pd.DataFrame) -> Grid:
     return Grid(f"Calibration of {name}", headings, rows)
 
 
+def coverage_grid(name: str, found: MeasuredCoverage) -> Grid:
+    """Return a line for all ads, and one for each large parent category."""
+    rows = [("all", f"{found.overall:.1%}")]
+    rows += [(parent, f"{share:.1%}") for parent, share in found.by_parent_category.items()]
+    title = f"Outcomes within the 80 % intervals of {name} (mean width {found.width:.3f})"
+    return Grid(title, ("parent category", "covered"), rows)
+
+
 def _interval(interval: Interval | None) -> str:
     if interval is None:
         return "–"
@@ -153,6 +166,7 @@ def write_quality(quality: Quality, folder: Path) -> Path:
             "calibration": {
                 name: table.to_dict(orient="records") for name, table in quality.calibration.items()
             },
+            "coverage": {name: asdict(found) for name, found in quality.coverage.items()},
         },
     )
     about = ", ".join(f"{name} {value}" for name, value in quality.about.items())

@@ -12,6 +12,8 @@ import pandas as pd
 from benchmarks.fidelity_models import Floats
 from benchmarks.quality_folds import Integers, Outcome
 from demand.ads import TARGET
+from demand.evaluation.coverage import MeasuredCoverage, measure_coverage
+from demand.intervals import fit_intervals
 from demand.metrics import (
     Interval,
     expected_calibration_error,
@@ -19,7 +21,9 @@ from demand.metrics import (
     regression_metrics,
     rmse,
 )
+from demand.predictor import parents_of
 
+COVERAGE_ROWS_MIN = 200  # of a parent category
 # Ours with one seed and averaged: everybody is compared with both that were trained.
 OURS = ("ours", "ours5")
 
@@ -128,3 +132,18 @@ def missing_columns(outcome: Outcome, ads: pd.DataFrame, means: Floats) -> list[
         MissingColumn(name, error, error - whole, bound)
         for name, error in sorted(errors.items(), key=lambda item: -item[1])
     ]
+
+
+def out_of_fold_coverage(outcome: Outcome, ads: pd.DataFrame, fold: Integers) -> MeasuredCoverage:
+    """Return how often intervals hold the outcome, each fold's calibrated on the others.
+
+    Those of the other folds were answered by models that had not seen them either.
+    """
+    predicted, actual = outcome.predicted[0], ads[TARGET].to_numpy(dtype=np.float64)
+    parents = np.array(parents_of(ads), dtype=object)
+    low, high = np.empty(len(ads)), np.empty(len(ads))
+    for number in np.unique(fold):
+        here = fold == number
+        intervals = fit_intervals(predicted[~here], actual[~here], list(parents[~here]))
+        low[here], high[here] = intervals.bounds(predicted[here], list(parents[here]))
+    return measure_coverage(ads, low, high, COVERAGE_ROWS_MIN)

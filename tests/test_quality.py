@@ -191,7 +191,9 @@ def test_tables_and_files_are_written(ads: pd.DataFrame, tmp_path: Path) -> None
     found = measure(ads, [*TINY[:2], good], 2, 0)
     markdown = write_quality(found, tmp_path).read_text(encoding="utf-8")
     written = json.loads((tmp_path / "quality.json").read_text(encoding="utf-8"))
-    assert [grid.title.split()[0] for grid in found.grids()] == ["Quality", "Ours", "Calibration"]
+    titles = [grid.title.split()[0] for grid in found.grids()]
+    assert titles == ["Quality", "Ours", "Calibration", "Outcomes"]
+    assert 0.0 <= written["coverage"]["ours"]["overall"] <= 1.0
     assert [model["key"] for model in written["models"]] == ["mean", "categories", "ours"]
     assert {item["column"] for item in written["missing_columns"]} == {"price", "city"}
     assert set(written["models"][0]["versus"]) == {"ours"}

@@ -25,7 +25,7 @@ class MeasuredCoverage:
     width
         Mean distance of the bounds.
     by_parent_category
-        Share of each parent category with at least ``PARENT_ROWS_MIN`` ads.
+        Share of each parent category with enough ads.
     """
 
     overall: float
@@ -33,7 +33,9 @@ class MeasuredCoverage:
     by_parent_category: dict[str, float]
 
 
-def measure_coverage(ads: pd.DataFrame, low: Floats, high: Floats) -> MeasuredCoverage:
+def measure_coverage(
+    ads: pd.DataFrame, low: Floats, high: Floats, rows_min: int = PARENT_ROWS_MIN
+) -> MeasuredCoverage:
     """Count outcomes within their bounds.
 
     Parameters
@@ -42,11 +44,13 @@ def measure_coverage(ads: pd.DataFrame, low: Floats, high: Floats) -> MeasuredCo
         Typed ads with their target, shape (n, 18).
     low, high
         Bounds, shape (n,).
+    rows_min
+        Parent categories with fewer ads are left out.
     """
     actual: npt.NDArray[np.float64] = ads[TARGET].to_numpy(dtype=np.float64)
     within = pd.Series((actual >= low) & (actual <= high))
     groups = within.groupby(ads["parent_category_name"].to_numpy())
-    shares = groups.mean()[groups.size() >= PARENT_ROWS_MIN]
+    shares = groups.mean()[groups.size() >= rows_min]
     return MeasuredCoverage(
         float(within.mean()),
         float(np.mean(high - low)),
