@@ -27,7 +27,10 @@ _JUDGED: dict[str, tuple[str, ...]] = {
     "slice_price_decile": ("price_decile",),
     "slice_text_length": ("text_quartile",),
 }
-SLICE_NAMES = tuple(_JUDGED)
+REPORTED = "slice_reported"
+SLICE_NAMES = (*_JUDGED, REPORTED)
+# Slices of fewer rows are shown, not judged: their order is mostly luck.
+_REPORTED_ROWS_MIN = 50
 # Divisions whose slices are the same in any rows: those of quantiles are not.
 _COMPARABLE = ("parent_category_name", "user_type", *_JUDGED["slice_missing_params"])
 
@@ -134,6 +137,34 @@ def slice_checks(slices: Callable[[], pd.DataFrame], settings: CheckSettings) ->
         Check(name, demanded, "slice", partial(measure, divisions))
         for name, divisions in _JUDGED.items()
     ]
+
+
+def reported_check(slices: Callable[[], tuple[ReportedSlice, ...]]) -> Check:
+    """Return the check that the model is not worse than the baseline where that is weak.
+
+    Parameters
+    ----------
+    slices
+        :func:`reported_slices`, called when the check runs; may raise as the model does.
+    """
+
+    def measure() -> Outcome:
+        compared = [
+            (slice_.name, slice_.rows, slice_.ours.rmse, slice_.baseline.rmse)
+            for slice_ in slices()
+            if slice_.rows >= _REPORTED_ROWS_MIN and slice_.ours and slice_.baseline
+        ]
+        if not compared:
+            return Outcome(True, "not judged: no answers of the report's MLP, or too few rows")
+        name, rows, ours, theirs = max(compared, key=lambda found: found[2] - found[3])
+        words = (
+            f"worst of {len(compared)} slices: {name}, {rows} rows, "
+            f"RMSE {ours:.4f} against {theirs:.4f}"
+        )
+        return Outcome(bool(ours <= theirs), words, ours - theirs)
+
+    demanded = "an RMSE of at most that of the report's MLP on the slices that it was weak on"
+    return Check(REPORTED, demanded, "slice", measure)
 
 
 def reported_slices(

@@ -17,7 +17,9 @@ import pandas as pd
 from demand.checks.behaviour import BEHAVIOUR_NAMES, behaviour_checks
 from demand.checks.error_slices import (
     SLICE_NAMES,
+    ReportedSlice,
     judged_slices,
+    reported_check,
     reported_slices,
     slice_checks,
 )
@@ -153,13 +155,21 @@ def run_checks(
     def slices() -> pd.DataFrame:
         return judged_slices(test, probe.predicted, train)
 
-    checks = behaviour_checks(probe, settings) + slice_checks(slices, settings)
+    @cache
+    def reported() -> tuple[ReportedSlice, ...]:
+        return reported_slices(test, probe.predicted, baseline_predicted)
+
+    checks = [
+        *behaviour_checks(probe, settings),
+        *slice_checks(slices, settings),
+        reported_check(reported),
+    ]
     findings, suite_html, scan = _run(checks, probe, test, settings)
     answers = _answers(probe)
     page = checks_page(
         findings,
         None if answers is None else slices(),
-        () if answers is None else reported_slices(test, answers, baseline_predicted),
+        () if answers is None else reported(),
         refusal=_refusal(findings),
         suite_html=suite_html,
         notes=_notes(scan),
