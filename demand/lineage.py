@@ -25,6 +25,7 @@ _LIBRARIES = (
 )
 # Parts of the package that cannot change what a model answers.
 _BESIDE_THE_MODEL = ("cli.py", "dashboard")
+_SOURCES = (".py", ".json", ".j2")
 
 
 def code_fingerprint() -> str:
@@ -37,7 +38,7 @@ def code_fingerprint() -> str:
     for folder in (PACKAGE, PACKAGE.parent / "steps", PACKAGE.parent / "pipelines"):
         for path in sorted(folder.rglob("*")):
             relative = path.relative_to(folder)
-            if path.suffix in (".py", ".json", ".j2") and relative.parts[0] not in _BESIDE_THE_MODEL:
+            if path.suffix in _SOURCES and relative.parts[0] not in _BESIDE_THE_MODEL:
                 name = f"{folder.name}/{relative.as_posix()}"
                 digest.update(name.encode() + b"\0" + path.read_bytes() + b"\0")
     for library in _LIBRARIES:
