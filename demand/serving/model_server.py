@@ -27,9 +27,11 @@ import numpy as np
 import numpy.typing as npt
 
 from demand.errors import AdError, DemandError, ModelError
+from demand.serving.json_body import decode_json
 from demand.serving.listening import inherited, listen
 from demand.serving.loader import Predicts, ServedPredictor
 from demand.serving.payload import frame_from_payload
+from demand.serving.supervisor import end_with_supervisor, tell_ready
 from demand.serving.tracking import quiet_mlflow
 
 VERSION_HEADER = "demand-model-version"
@@ -148,7 +150,7 @@ class ModelServer:
         try:
             if content_type.partition(";")[0].strip().lower() != "application/json":
                 return self._answer_as_mlflow(body, content_type)
-            frame = frame_from_payload(_decoded(body))
+            frame = frame_from_payload(decode_json(body))
             if len(frame) > self._limits.ads:
                 raise _RefusedError(
                     413,
@@ -184,20 +186,6 @@ class ModelServer:
         if result.status != 200:
             raise _RefusedError(int(result.status), "BAD_REQUEST", str(result.response))
         return str(result.response).encode()
-
-
-def _decoded(body: bytes) -> object:
-    """Decode JSON, without the NaN and Infinity that Python adds to it."""
-
-    def refuse(constant: str) -> None:
-        raise AdError(f"{constant} is no JSON number: leave the field out, or send null")
-
-    try:
-        return json.loads(body, parse_constant=refuse)
-    except RecursionError:
-        raise AdError("the body is nested too deeply") from None
-    except ValueError as error:
-        raise AdError(f"the body is not valid JSON: {error}") from None
 
 
 def _predictions(answers: npt.NDArray[np.float64]) -> bytes:
@@ -238,12 +226,18 @@ def main(arguments: Sequence[str] | None = None) -> int:
     where.add_argument("--port", type=int)
     where.add_argument("--fd", type=int, help="a listening socket, inherited")
     parser.add_argument("--model-version", default="")
+    parser.add_argument("--ready-fd", type=int, help="the supervisor's pipe, inherited")
     options = parser.parse_args(arguments)
     logging.basicConfig(format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    supervised = options.ready_fd is not None
+    if supervised:
+        end_with_supervisor()
     try:
         # Before anything heavy is imported, so that a taken port is known at once.
         listener = listen(options.host, options.port) if options.port else inherited(options.fd)
         application = load_application(options.folder, options.model_version)
+        if supervised:
+            tell_ready(options.ready_fd)
     except DemandError as error:
         sys.stderr.write(f"error: {error}\n")
         return error.exit_status

@@ -1,4 +1,8 @@
-"""A model server as a process of its own: started detached, known by its record, stopped."""
+"""A model server as a process of its own: started detached, known by its record, stopped.
+
+The process on record is its supervisor, which starts the one that answers, and starts it
+again if that dies: see :mod:`demand.serving.supervisor`.
+"""
 
 from __future__ import annotations
 
@@ -22,7 +26,7 @@ import demand
 from demand.errors import ServingError, StateError
 from demand.serving.model_server import VERSION_HEADER
 
-_MODULE = "demand.serving.model_server"
+_SUPERVISOR, _MODEL_SERVER = "demand.serving.supervisor", "demand.serving.model_server"
 _LOG_LINES_SHOWN = 15
 _POLL_S = 0.1
 _ANSWER_S = 2.0
@@ -40,8 +44,8 @@ class ServerProcess:
     Parameters
     ----------
     pid, created
-        Process id, and the process's start in seconds since 1970: together they are
-        no other process, even after a reboot.
+        Process id of the supervisor, and its start in seconds since 1970: together they
+        are no other process, even after a reboot.
     host, port
         Where it listens.
     version
@@ -82,7 +86,7 @@ class ServerProcess:
         return f"http://{f'[{host}]' if ':' in host else host}:{self.port}"
 
     def process(self) -> psutil.Process | None:
-        """Return the process while it runs, else None."""
+        """Return the supervisor while it runs, else None."""
         try:
             process = psutil.Process(self.pid)
             same = abs(process.create_time() - self.created) < _CLOCK_CORRECTION_S
@@ -174,29 +178,70 @@ class ServerProcess:
 
 
 def end(process: psutil.Process) -> None:
-    """Let a model server finish its requests and end; force it if it does not."""
+    """Let a model server finish its requests and end; force it if it does not.
+
+    Parameters
+    ----------
+    process
+        Its supervisor, or itself where it has none any more. A supervisor ends after its
+        model server; if it has to be forced, the model server is ended after it.
+    """
+    with suppress(psutil.NoSuchProcess):
+        for each in (process, *process.children()):
+            _end_one(each)
+
+
+def _end_one(process: psutil.Process) -> None:
     with suppress(psutil.NoSuchProcess):
         process.terminate()
-        try:
-            process.wait(_STOP_TIMEOUT_S)
-        except psutil.TimeoutExpired:
+        if not _ended_within(process, _STOP_TIMEOUT_S):
             process.kill()
-            process.wait(_STOP_TIMEOUT_S)
+            _ended_within(process, _STOP_TIMEOUT_S)
+
+
+def _ended_within(process: psutil.Process, seconds: float) -> bool:
+    """Wait for the end of a process, and if it is a child of this one, take note of it.
+
+    One that nobody takes note of, as in a container without an init, has ended as well,
+    which :meth:`psutil.Process.wait` alone does not see.
+    """
+    deadline = time.monotonic() + seconds
+    while process.status() != psutil.STATUS_ZOMBIE:
+        if time.monotonic() > deadline:
+            return False
+        with suppress(psutil.TimeoutExpired):
+            process.wait(_POLL_S)
+            return True
+    with suppress(psutil.TimeoutExpired):
+        process.wait(0)
+    return True
 
 
 def model_servers(folder: Path) -> set[psutil.Process]:
-    """Return the running model servers whose model is below ``folder``, on record or not."""
-    found = set()
-    for process in psutil.process_iter(["cmdline"]):
+    """Return the running model servers whose model is below ``folder``, on record or not.
+
+    Of each this is the process to :func:`end`: its supervisor, or itself where the
+    supervisor is gone.
+    """
+    supervisors: dict[int, psutil.Process] = {}
+    others: list[psutil.Process] = []
+    for process in psutil.process_iter(["cmdline", "ppid"]):
         command = process.info["cmdline"] or []
-        is_server = command[1:3] == ["-m", _MODULE] and len(command) > 3
-        if is_server and Path(command[3]).resolve().is_relative_to(folder.resolve()):
-            found.add(process)
-    return found
+        if command[1:2] != ["-m"] or len(command) < 4:
+            continue
+        if not Path(command[3]).resolve().is_relative_to(folder.resolve()):
+            continue
+        if command[2] == _SUPERVISOR:
+            supervisors[process.pid] = process
+        elif command[2] == _MODEL_SERVER:
+            others.append(process)
+    # Before it has become the model server, what a supervisor starts looks like another one.
+    found = (*supervisors.values(), *others)
+    return {process for process in found if process.info["ppid"] not in supervisors}
 
 
 def start_server(folder: Path, version: str, listener: socket.socket, log: Path) -> ServerProcess:
-    """Start a model server that outlives this process; it is not ready yet.
+    """Start a supervised model server that outlives this process; it is not ready yet.
 
     Parameters
     ----------
@@ -214,7 +259,7 @@ def start_server(folder: Path, version: str, listener: socket.socket, log: Path)
     StateError
         The log cannot be written.
     """
-    command = [sys.executable, "-m", _MODULE, str(folder)]
+    command = [sys.executable, "-m", _SUPERVISOR, str(folder)]
     command += ["--fd", str(listener.fileno()), "--model-version", version]
     try:
         log.parent.mkdir(parents=True, exist_ok=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import signal
@@ -71,10 +72,10 @@ def version(number: str) -> RegisteredVersion:
     return Registry().version(number)
 
 
-def answer(endpoint: str) -> float:
+def answer(endpoint: str, timeout: float = 10) -> float:
     with requests.Session() as session:
         session.trust_env = False  # no proxy for loopback
-        reply = session.post(endpoint, json={"dataframe_records": [AD]}, timeout=10)
+        reply = session.post(endpoint, json={"dataframe_records": [AD]}, timeout=timeout)
     reply.raise_for_status()
     return float(reply.json()["predictions"][0])
 
@@ -87,14 +88,20 @@ def wait_for(condition: Callable[[], bool], seconds: float = 30.0) -> None:
 
 
 def servers(place: Home) -> list[psutil.Process]:
-    """Return the model servers of this installation that run."""
-    found = []
-    for process in psutil.process_iter(["cmdline", "status"]):
+    """Return the supervisors of this installation that run, and what runs without one."""
+    found = {}
+    for process in psutil.process_iter(["cmdline", "status", "ppid"]):
         command = process.info["cmdline"] or []
         running = process.info["status"] != psutil.STATUS_ZOMBIE
         if running and any(str(place.serving) in part for part in command):
-            found.append(process)
-    return found
+            found[process.pid] = process
+    return [process for process in found.values() if process.info["ppid"] not in found]
+
+
+def model_server(supervisor: int) -> psutil.Process:
+    """Return the process that answers."""
+    (child,) = psutil.Process(supervisor).children()
+    return child
 
 
 def test_a_deployed_version_answers_and_is_told_by_status(
@@ -123,10 +130,12 @@ def test_a_new_version_takes_over_and_the_old_server_ends(
     place: Home, settings: DeploySettings
 ) -> None:
     old = deploy(version("1"), settings)
+    answering = model_server(old.server.pid)
     new = deploy(version("2"), settings)
     assert answer(new.endpoint) == pytest.approx(Standin(0.2).predict(frame_from_records([AD]))[0])
     assert [process.pid for process in servers(place)] == [new.server.pid]
     assert old.server.process() is None
+    assert not answering.is_running()
     assert sorted(path.name for path in place.serving.iterdir()) == ["2", "active.json", "started"]
 
 
@@ -231,11 +240,13 @@ def test_a_host_of_another_machine_is_named(place: Home, settings: DeploySetting
         deploy(version("1"), elsewhere)
 
 
-def test_a_killed_server_is_told_and_brought_back(place: Home, settings: DeploySettings) -> None:
+def test_a_server_whose_supervisor_was_killed_ends_is_told_and_brought_back(
+    place: Home, settings: DeploySettings
+) -> None:
     Registry().promote("1", "first")
     dead = serve(settings)
     psutil.Process(dead.server.pid).kill()
-    wait_for(lambda: dead.server.process() is None)
+    wait_for(lambda: servers(place) == [])
     told = status()
     assert not told.healthy
     assert told.problem is not None
@@ -251,7 +262,7 @@ def test_a_hanging_server_is_replaced_and_ended(
     monkeypatch.setattr(processes, "_STOP_TIMEOUT_S", 1.0)
     Registry().promote("1", "first")
     hanging = serve(settings)
-    os.kill(hanging.server.pid, signal.SIGSTOP)
+    model_server(hanging.server.pid).suspend()
     back = serve(settings)
     assert back.server.answers()
     assert [process.pid for process in servers(place)] == [back.server.pid]
@@ -345,3 +356,58 @@ def test_without_a_champion_there_is_nothing_to_serve(
     told = status()
     assert (told.champion, told.healthy) == (None, False)
     assert not stop()
+
+
+def test_a_killed_model_server_comes_back_by_itself_at_the_same_endpoint(
+    place: Home, settings: DeploySettings
+) -> None:
+    Registry().promote("1", "first")
+    deployment = serve(settings)
+    killed = model_server(deployment.server.pid)
+    killed.kill()
+    # Not healthy is told at once, though whoever connects now waits for an answer.
+    assert not deployment.server.answers(0.1)
+    expected = Standin(0.1).predict(frame_from_records([AD]))[0]
+    assert answer(deployment.endpoint, timeout=60) == pytest.approx(expected, abs=1e-12)
+    assert model_server(deployment.server.pid) != killed
+    assert active() == deployment
+    command = [sys.executable, "-m", "demand.cli", "status", "--json"]
+    told = json.loads(subprocess.run(command, cwd=PROJECT_ROOT, capture_output=True).stdout)
+    assert (told["healthy"], told["problem"], told["endpoint"], told["pid"]) == (
+        (True, None, deployment.endpoint, deployment.server.pid)
+    )
+    assert "was killed by SIGKILL" in Path(deployment.server.log).read_text(encoding="utf-8")
+
+
+def test_requests_wait_and_none_is_refused_while_a_killed_model_server_comes_back(
+    place: Home, settings: DeploySettings
+) -> None:
+    deployment = deploy(version("1"), settings)
+    done, killed = threading.Event(), threading.Event()
+    answers: list[float] = []
+    failures: list[OSError] = []
+
+    def ask() -> None:
+        while not done.is_set():
+            asked_after = killed.is_set()
+            try:
+                answers.append(answer(deployment.endpoint, timeout=60))
+            except OSError as error:
+                # Those in progress at the kill are lost; nothing can save them.
+                if asked_after or "refused" in str(error):
+                    failures.append(error)
+
+    asking = [threading.Thread(target=ask) for _ in range(4)]
+    for thread in asking:
+        thread.start()
+    wait_for(lambda: len(answers) > 20)
+    victim = model_server(deployment.server.pid)
+    victim.kill()
+    victim.wait(10)
+    killed.set()
+    before = len(answers)
+    wait_for(lambda: len(answers) > before + 20, 60)
+    done.set()
+    for thread in asking:
+        thread.join()
+    assert failures == []

@@ -16,8 +16,9 @@ import pytest
 
 from demand.config import DeploySettings
 from demand.errors import ServingError
+from demand.serving import processes
 from demand.serving.mlflow_model import SAMPLES_FILE
-from demand.serving.processes import ServerProcess
+from demand.serving.processes import ServerProcess, model_servers
 from demand.serving.server import Deployment, active, check_answers, status, stop
 from demand.state import Home, write_json
 
@@ -103,28 +104,59 @@ def test_a_whole_record_is_read(place: Home) -> None:
     assert active(place) == Deployment(ServerProcess(**WHOLE), "x")
 
 
+def runs(process: psutil.Process) -> bool:
+    return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
+
+
+SILENT = {
+    "model_server": "print(flush=True)\ninput()\n",
+    # Starts the other, and does not listen when told to stop.
+    "supervisor": """
+import pathlib, signal, subprocess, sys
+signal.signal(signal.SIGTERM, signal.SIG_IGN)
+script = pathlib.Path("demand/serving/model_server.py")
+script.write_text("import signal, sys\\nprint(flush=True)\\nsignal.pause()\\n")
+subprocess.run([sys.executable, "-m", "demand.serving.model_server", *sys.argv[1:]])
+signal.pause()
+""",
+}
+
+
 @contextlib.contextmanager
-def unrecorded_server(folder: Path, tmp_path: Path) -> Iterator[subprocess.Popen[bytes]]:
-    """Run what looks like a model server of ``folder``, of which nothing is written."""
+def unrecorded_server(
+    folder: Path, tmp_path: Path, module: str = "supervisor"
+) -> Iterator[subprocess.Popen[bytes]]:
+    """Run what looks like a server of ``folder``, of which nothing is written."""
     package = tmp_path / "standin" / "demand" / "serving"
     package.mkdir(parents=True)
-    (package / "model_server.py").write_text("print(flush=True)\ninput()\n", encoding="utf-8")
+    (package / f"{module}.py").write_text(SILENT[module], encoding="utf-8")
     with subprocess.Popen(
-        [sys.executable, "-m", "demand.serving.model_server", folder, "--port", "1"],
+        [sys.executable, "-m", f"demand.serving.{module}", folder, "--port", "1"],
         cwd=tmp_path / "standin",
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
     ) as process:
         assert process.stdout is not None
         process.stdout.readline()
-        yield process
-        process.kill()
+        tree = [*psutil.Process(process.pid).children(), psutil.Process(process.pid)]
+        try:
+            yield process
+        finally:
+            for each in filter(runs, tree):
+                each.kill()
 
 
-def test_stop_ends_a_server_that_no_record_names(place: Home, tmp_path: Path) -> None:
-    with unrecorded_server(place.serving / "3", tmp_path) as process:
+@pytest.mark.parametrize("module", SILENT)
+def test_stop_ends_a_server_that_no_record_names(
+    place: Home, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, module: str
+) -> None:
+    monkeypatch.setattr(processes, "_STOP_TIMEOUT_S", 0.5)
+    with unrecorded_server(place.serving / "3", tmp_path, module) as process:
+        tree = [psutil.Process(process.pid), *psutil.Process(process.pid).children()]
+        assert model_servers(place.serving) == {tree[0]}
         assert stop(place)
         assert process.wait(10) is not None
+    assert not any(map(runs, tree))
     assert not stop(place)
 
 
