@@ -38,6 +38,7 @@ SHRINKAGE_ROWS = 50.0
 ZERO_MARGIN = 4.0
 # No prediction counts as nearer to 0 or 1, so that no scale is 0.
 EDGE = 0.01
+COVERAGE = 0.8
 _SALT = 1
 
 
@@ -108,7 +109,7 @@ class Intervals:
 
 
 def fit_intervals(
-    predicted: ArrayLike, actual: ArrayLike, parents: Parents, *, coverage: float = 0.8
+    predicted: ArrayLike, actual: ArrayLike, parents: Parents, *, coverage: float = COVERAGE
 ) -> Intervals:
     """Calibrate intervals on ads that the model has not learned from.
 

@@ -7,10 +7,13 @@ dropped from an error: they make it NaN or infinite, and the gate refuses that.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
-import pandas as pd
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 Floats = npt.NDArray[np.float64]
 Integers = npt.NDArray[np.int64]
@@ -157,6 +160,8 @@ def calibration_table(
     ValueError
         No rows, shapes that differ, or fewer than one bin.
     """
+    import pandas as pd
+
     truth, answer = paired_rows(actual, predicted)
     finite = np.isfinite(answer)
     frame = pd.DataFrame({"predicted_mean": answer[finite], "actual_mean": truth[finite]})
@@ -242,6 +247,8 @@ def _resampled_means(
 
 def _group_codes(groups: npt.ArrayLike, rows: int) -> Integers:
     """Give each group a number from 0; each missing one has its own."""
+    import pandas as pd
+
     codes = pd.factorize(np.asarray(groups, dtype=object))[0].astype(np.int64)
     if codes.shape != (rows,):
         raise ValueError(f"there are {codes.size} groups for {rows} rows")

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
-import pandas as pd
 from numpy.typing import NDArray
 
 from demand.ads import REQUEST_REQUIRED
@@ -19,14 +19,39 @@ from demand.features.keys import parents
 from demand.forward import Weights, forward
 from demand.intervals import Intervals
 from demand.packing import pack, unpack
+from demand.ranks import Ranks
 from demand.state import read_json, write_aside_folder, write_json
 
 if TYPE_CHECKING:
+    import pandas as pd
+
     from demand.explanation import Explanation
 
 FORMAT = 3
 JSON_NAME, ARRAYS_NAME = "predictor.json", "arrays.safetensors"
-INTERVALS = "intervals"
+INTERVALS, RANKS = "intervals", "ranks"
+
+
+@dataclass(frozen=True)
+class Answers:
+    """All that is said of n ads, each of shape (n,).
+
+    Parameters
+    ----------
+    probability
+        Deal probability, in [0, 1].
+    low, high
+        Where the outcome lies with a probability of 80 %; None where the model has no
+        intervals.
+    percentile
+        Share of its category's ads that the model gives less, in [0, 1]; None where the
+        model has no ranks.
+    """
+
+    probability: Floats
+    low: Floats | None
+    high: Floats | None
+    percentile: Floats | None
 
 
 class Predictor:
@@ -49,12 +74,20 @@ class Predictor:
         self._builder, self._weights = unpack(packed, settings)
         known = f"{INTERVALS}.pooled" in packed
         self._intervals = Intervals.read(packed, INTERVALS) if known else None
+        self._ranks = Ranks.read(packed, RANKS) if f"{RANKS}.keys" in packed else None
 
     def with_intervals(self, intervals: Intervals) -> Self:
         """Return the same model, with intervals that were calibrated for it."""
+        return self._with(intervals, INTERVALS)
+
+    def with_ranks(self, ranks: Ranks) -> Self:
+        """Return the same model, with the ranks of its answers."""
+        return self._with(ranks, RANKS)
+
+    def _with(self, table: Intervals | Ranks, name: str) -> Self:
         other = type(self).__new__(type(self))
         packed = dict(self._packed)
-        intervals.store(packed, INTERVALS)
+        table.store(packed, name)
         other._set(packed, self._builder.settings)
         return other
 
@@ -77,6 +110,18 @@ class Predictor:
             for first in range(0, len(ads), BLOCK)
         ]
         return np.concatenate(blocks) if blocks else np.empty(0)
+
+    def answer(self, ads: AdColumns) -> Answers:
+        """Return all that is to be said of n ads."""
+        probability = np.concatenate([self._answer(block) for block in ads.blocks()])
+        low = high = percentile = None
+        categories = ads.text["category_name"]
+        if self._intervals is not None:
+            of_ads = parents(ads.text["parent_category_name"], categories)
+            low, high = self._intervals.bounds(probability, of_ads)
+        if self._ranks is not None:
+            percentile = self._ranks.percentiles(probability, categories)
+        return Answers(probability, low, high, percentile)
 
     @property
     def size_bytes(self) -> int:
@@ -111,6 +156,8 @@ class Predictor:
 
         See :func:`demand.explanation.explain`; contributions add up to the prediction.
         """
+        import pandas as pd
+
         from demand.explanation import explain
 
         def answers(ads: Sequence[Mapping[str, Any]]) -> Floats:

@@ -7,7 +7,6 @@ import numbers
 import reprlib
 
 import numpy as np
-import pandas as pd
 
 QUOTED_MAX = 100
 # Of a value that a program sent, quoted as part of a sentence.
@@ -25,6 +24,8 @@ def shorten(text: str) -> str:
 
 def quote(value: object) -> str:
     """Return a cell's value as text: empty where missing, days without a time."""
+    import pandas as pd
+
     if isinstance(value, str):
         return shorten(value)
     if value is None or pd.isna(value):  # type: ignore[call-overload]

@@ -12,6 +12,7 @@ from demand.config import FeatureSettings, TrainingSettings
 from demand.features.feature_set import build_features
 from demand.intervals import fit_intervals
 from demand.predictor import Predictor, parents_of
+from demand.ranks import Ranks
 from demand.trainer import Epoch, train
 
 # An interval of fewer errors would be mostly luck.
@@ -36,6 +37,11 @@ def calibrated(predictor: Predictor, judged: Predictor, held_out: pd.DataFrame) 
     return predictor.with_intervals(intervals)
 
 
+def ranked(predictor: Predictor, ads: pd.DataFrame) -> Predictor:
+    """Return ``predictor`` with the ranks of its answers for ads, by category."""
+    return predictor.with_ranks(Ranks.fit(predictor.predict(ads), ads["category_name"].tolist()))
+
+
 def refit(
     ads: pd.DataFrame,
     epochs: int,
@@ -46,7 +52,7 @@ def refit(
 ) -> Predictor:
     """Fit on all ads, for the number of epochs that early stopping chose."""
     built = build_features(ads, None, features, seed)
-    return train(built, settings, seed, on_epoch, epochs=epochs).predictor
+    return ranked(train(built, settings, seed, on_epoch, epochs=epochs).predictor, ads)
 
 
 def difference(one: Predictor, other: Predictor, ads: pd.DataFrame) -> float:

@@ -11,7 +11,7 @@ from demand.config import TrainingSettings
 from demand.features.feature_set import FeatureSet
 from demand.predictor import Predictor
 from demand.progress import epochs_shown
-from demand.refitting import calibrated
+from demand.refitting import calibrated, ranked
 from demand.serving.mlflow_model import SAMPLES_MAX, log_model
 from demand.serving.promotion import log_sellers
 from demand.serving.tracking import tracked_run
@@ -51,6 +51,7 @@ def train(
         run.log_curves({name: curve[name].tolist() for name in ("train_loss", "validation_rmse")})
         run.log_metrics({"best_epoch": trained.best_epoch})
         log_sellers(run, training_ads["user_id"])
-        predictor = calibrated(trained.predictor, trained.predictor, validation_ads)
+        judged = trained.predictor
+        predictor = ranked(calibrated(judged, judged, validation_ads), training_ads)
         model_id = log_model(run, predictor, test_ads.head(SAMPLES_MAX))
     return predictor, curve, trained.best_epoch, {"run_id": run.run_id, "model_id": model_id}

@@ -18,11 +18,14 @@ from safetensors.numpy import load_file, save_file
 
 from demand.ads import INPUT_COLUMNS, TARGET
 from demand.errors import ModelError, StateError
-from demand.features.columns import BLOCK
-from demand.ingestion.records import frame_from_records
+from demand.features.columns import BLOCK, AdColumns
+from demand.ingestion.records import frame_from_records, typed_records
+from demand.intervals import fit_intervals
 from demand.network import TextEncoder
 from demand.predictor import ARRAYS_NAME, FORMAT, JSON_NAME, Predictor
 from demand.reference import reference
+from demand.refitting import ranked
+from demand.serving.mlflow_model import records
 from demand.trainer import train
 from tests.ads_factory import make_ads
 from tests.full_disk import full_disk
@@ -373,3 +376,23 @@ def test_a_file_is_no_model(tmp_path: Path) -> None:
     (tmp_path / "model").touch()
     with pytest.raises(ModelError, match="holds no model"):
         Predictor.load(tmp_path / "model")
+
+
+def test_an_answer_says_what_each_question_says(answers: np.ndarray) -> None:
+    outcomes = np.random.default_rng(0).random(len(ADS))
+    intervals = fit_intervals(answers, outcomes, ADS["parent_category_name"].tolist())
+    model = ranked(tiny_predictor().with_intervals(intervals), ADS)
+    asked = records(ADS)
+    found = model.answer(AdColumns.from_typed(typed_records(asked)))
+    frame = frame_from_records(asked)
+    np.testing.assert_array_equal(found.probability, model.predict(frame))
+    low, high = model.interval(frame)
+    np.testing.assert_array_equal(found.low, low)
+    np.testing.assert_array_equal(found.high, high)
+    assert found.percentile is not None
+    assert 0.0 <= found.percentile.min() < found.percentile.max() <= 1.0
+
+
+def test_an_answer_without_tables_has_the_probability_alone() -> None:
+    found = tiny_predictor().answer(AdColumns.from_typed(typed_records([AD])))
+    assert (found.low, found.high, found.percentile) == (None, None, None)

@@ -6,14 +6,16 @@ import datetime
 import numbers
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import pandas as pd
 from numpy.typing import NDArray
 
 from demand.ads import INPUT_COLUMNS
 from demand.ingestion.cells import NOT_A_DATE, parse_date, parse_number
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 Floats = NDArray[np.float64]
 
@@ -73,6 +75,13 @@ class AdColumns:
         number = {name: np.array([_number(ad.get(name))]) for name in NUMBER_COLUMNS}
         return cls(1, text, number, np.array([_weekday(ad.get("activation_date"))]))
 
+    @classmethod
+    def from_typed(cls, typed: Mapping[str, NDArray[Any]]) -> AdColumns:
+        """Take what :func:`demand.ingestion.records.typed_columns` read."""
+        weekday = _days_of_week(typed["activation_date"])
+        text = {name: typed[name].tolist() for name in TEXT_COLUMNS}
+        return cls(len(weekday), text, {name: typed[name] for name in NUMBER_COLUMNS}, weekday)
+
     def part(self, chosen: slice) -> AdColumns:
         """Return some of the ads."""
         text = {name: values[chosen] for name, values in self.text.items()}
@@ -104,8 +113,7 @@ def _number(value: object) -> float:
 
 def _weekdays(column: pd.Series[Any]) -> Floats:
     if column.dtype.kind == "M":
-        days: Floats = column.dt.dayofweek.to_numpy(dtype=np.float64, na_value=np.nan)
-        return days
+        return _days_of_week(column.to_numpy(dtype="datetime64[ns]"))
     return np.array([_weekday(value) for value in column], dtype=np.float64)
 
 
@@ -116,5 +124,10 @@ def _weekday(value: object) -> float:
     by the form of the first.
     """
     known = isinstance(value, str | datetime.date | np.datetime64)
-    day = parse_date(str(value))[0] if known else NOT_A_DATE
-    return float(pd.Timestamp(day).dayofweek)
+    return float(_days_of_week(np.array([parse_date(str(value))[0] if known else NOT_A_DATE]))[0])
+
+
+def _days_of_week(dates: NDArray[np.datetime64]) -> Floats:
+    days = dates.astype("datetime64[D]").astype(np.int64)
+    # The first of January 1970 was a Thursday.
+    return np.where(np.isnat(dates), np.nan, (days + 3) % 7)

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import pandas as pd
 from numpy.typing import NDArray
 
 from demand.ads import TARGET
@@ -15,6 +14,9 @@ from demand.config import FeatureSettings
 from demand.features.builder import FeatureBuilder, Features, seller_folds
 from demand.features.columns import AdColumns, Floats
 from demand.features.tokens import SparseAds
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 
 @dataclass(frozen=True)

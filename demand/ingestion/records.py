@@ -12,16 +12,20 @@ import math
 import numbers
 from collections.abc import Callable, Mapping, Sequence
 from difflib import get_close_matches
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
-import pandas as pd
 
 from demand.ads import INPUT_COLUMNS, REQUEST_REQUIRED, TARGET, Column, Kind
 from demand.errors import AdError
 from demand.ingestion.cells import NOT_A_DATE, UNLIKE_A_DATE, missing_values, parse_date, parse_text
 from demand.quoting import json_kind, quote_json
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+Typed = dict[str, npt.NDArray[Any]]
 
 _NAMES = tuple(column.name for column in INPUT_COLUMNS)
 _KNOWN = frozenset(_NAMES)
@@ -33,24 +37,46 @@ _NAME_MAX = 100
 
 
 def frame_from_records(ads: object) -> pd.DataFrame:
+    """Read a list of ads as :func:`typed_records`, into a frame of shape (n, 17).
+
+    Raises
+    ------
+    AdError
+        Names the field and the ad.
+    """
+    return _framed(typed_records(ads))
+
+
+def frame_from_columns(columns: Mapping[str, Sequence[Any]]) -> pd.DataFrame:
+    """Read columns as :func:`typed_columns`, into a frame of shape (n, 17).
+
+    Raises
+    ------
+    AdError
+        Names the field and the ad.
+    """
+    return _framed(typed_columns(columns))
+
+
+def typed_records(ads: object) -> Typed:
     """Read a list of ads, each a mapping that may leave out optional fields.
 
     Parameters
     ----------
     ads
         A list or tuple of mappings from names of :data:`demand.ads.INPUT_COLUMNS` to
-        values as in :func:`frame_from_columns`. All but
+        values as in :func:`typed_columns`. All but
         :data:`demand.ads.REQUEST_REQUIRED` may be left out.
 
     Returns
     -------
-    pandas.DataFrame
-        As :func:`frame_from_columns`; n = len(ads) >= 1.
+    dict
+        As :func:`typed_columns`; n = len(ads) >= 1.
 
     Raises
     ------
     AdError
-        Names the field and the ad; see :func:`frame_from_columns`.
+        Names the field and the ad; see :func:`typed_columns`.
     """
     if not isinstance(ads, list | tuple):
         raise AdError(f"ads must come as a list, not as {json_kind(ads)}")
@@ -60,10 +86,10 @@ def frame_from_records(ads: object) -> pd.DataFrame:
         _check_names(ad, row)
     if not ads:
         raise AdError("there is no ad in the request")
-    return frame_from_columns({name: [ad.get(name) for ad in ads] for name in _NAMES})
+    return typed_columns({name: [ad.get(name) for ad in ads] for name in _NAMES})
 
 
-def frame_from_columns(columns: Mapping[str, Sequence[Any]]) -> pd.DataFrame:
+def typed_columns(columns: Mapping[str, Sequence[Any]]) -> Typed:
     """Read columns of plain values.
 
     Parameters
@@ -77,8 +103,8 @@ def frame_from_columns(columns: Mapping[str, Sequence[Any]]) -> pd.DataFrame:
 
     Returns
     -------
-    pandas.DataFrame, shape (n, 17)
-        All of :data:`demand.ads.INPUT_COLUMNS` in their order, with a RangeIndex. Texts:
+    dict
+        All of :data:`demand.ads.INPUT_COLUMNS` in their order, shape (n,) each. Texts:
         object of str or None; numbers: float64, NaN where missing, no negative zero;
         dates: datetime64[ns], NaT where missing.
 
@@ -93,7 +119,7 @@ def frame_from_columns(columns: Mapping[str, Sequence[Any]]) -> pd.DataFrame:
     rows = len(columns[REQUEST_REQUIRED[0]])
     if rows == 0:
         raise AdError("there is no ad in the request")
-    typed: dict[str, npt.NDArray[Any]] = {}
+    typed: Typed = {}
     for column in INPUT_COLUMNS:
         name = column.name
         if name not in columns:
@@ -104,6 +130,12 @@ def frame_from_columns(columns: Mapping[str, Sequence[Any]]) -> pd.DataFrame:
                 f"{name} has {len(columns[name])} values, but there are {rows} ads", field=name
             )
         typed[name] = _typed(column, columns[name])
+    return typed
+
+
+def _framed(typed: Typed) -> pd.DataFrame:
+    import pandas as pd
+
     return pd.DataFrame(typed, copy=False)
 
 
@@ -144,7 +176,8 @@ def _typed(column: Column, values: Sequence[Any]) -> npt.NDArray[Any]:
 
 
 def _is_missing(value: object) -> bool:
-    if value is None or value is pd.NA:
+    # A frame may hold pandas' NA, which is not worth importing pandas for.
+    if value is None or type(value).__name__ == "NAType":
         return True
     if isinstance(value, str):
         return not value or value.isspace()

@@ -7,14 +7,16 @@ and JSON that :meth:`demand.predictor.Predictor.save` wrote.
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
-import pandas as pd
 
 from demand.errors import AdError
 from demand.ingestion.records import frame_from_columns
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 
 class Predicts(Protocol):

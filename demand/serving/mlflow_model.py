@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import pandas as pd
 
 import demand
 from demand.ads import INPUT_COLUMNS, REQUEST_REQUIRED
@@ -19,6 +18,7 @@ from demand.serving.tracking import TrackedRun, quiet_mlflow
 from demand.state import read_json, write_json
 
 if TYPE_CHECKING:
+    import pandas as pd
     from mlflow.models import ModelSignature
 
 LOADER = "demand.serving.loader"

@@ -7,11 +7,14 @@ and takes longer for one ad than the prediction.
 
 from __future__ import annotations
 
-import pandas as pd
+from typing import TYPE_CHECKING
 
 from demand.errors import AdError
 from demand.ingestion.records import frame_from_columns, frame_from_records
 from demand.quoting import json_kind, quote_json
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 FORMS = ("dataframe_records", "dataframe_split", "instances", "inputs")
 

@@ -1,0 +1,91 @@
+"""Where a deal probability stands among the ads of its category."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Self
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from demand.features.columns import Floats
+from demand.features.text import Hashes, hash_values, mix
+
+# Categories with fewer ads are ranked among all ads.
+CATEGORY_ROWS_MIN = 30
+_LEVELS = np.linspace(0.0, 1.0, 51)
+_SALT = 2
+
+
+@dataclass(frozen=True)
+class Ranks:
+    """Quantiles of a model's answers by category.
+
+    Parameters
+    ----------
+    keys
+        Hashes of the categories with enough ads, sorted, shape (g,), uint32.
+    quantiles
+        Answers at evenly spaced ranks of each, and of all ads in the last row; shape
+        (g + 1, 51), float16.
+    """
+
+    keys: NDArray[np.uint32]
+    quantiles: NDArray[np.float16]
+
+    @classmethod
+    def fit(cls, predicted: ArrayLike, categories: Sequence[str | None]) -> Self:
+        """Learn the quantiles of answers, shape (n,), n >= 1, for ads of known categories."""
+        answers = np.asarray(predicted, dtype=np.float64)
+        unique, group, counts = np.unique(
+            _keys(categories), return_inverse=True, return_counts=True
+        )
+        kept = np.flatnonzero(counts >= CATEGORY_ROWS_MIN)
+        rows = [np.quantile(answers[group == number], _LEVELS) for number in kept]
+        rows.append(np.quantile(answers, _LEVELS))
+        return cls(unique[kept], np.array(rows, dtype=np.float16))
+
+    def percentiles(self, predicted: ArrayLike, categories: Sequence[str | None]) -> Floats:
+        """Return the share of its category's ads that get a smaller answer, in [0, 1].
+
+        Parameters
+        ----------
+        predicted
+            Answers, shape (n,).
+        categories
+            Category of each; unknown and small ones are ranked among all ads.
+
+        Returns
+        -------
+        numpy.ndarray
+            Shape (n,); a rank that several levels share, as among equal answers, is
+            their middle.
+        """
+        answers = np.asarray(predicted, dtype=np.float64)
+        keys = _keys(categories)
+        place = np.searchsorted(self.keys, keys)
+        known = np.zeros(len(keys), dtype=bool)
+        inside = place < len(self.keys)
+        known[inside] = self.keys[place[inside]] == keys[inside]
+        rows = self.quantiles[np.where(known, place, len(self.keys))].astype(np.float64)
+        below = (rows < answers[:, None]).sum(axis=1)
+        upto = (rows <= answers[:, None]).sum(axis=1)
+        shares: Floats = (below + upto) / (2.0 * len(_LEVELS))
+        return shares
+
+    def store(self, arrays: dict[str, NDArray[Any]], name: str) -> None:
+        """Put the table into ``arrays`` under two names that begin with ``name``."""
+        arrays[f"{name}.keys"], arrays[f"{name}.quantiles"] = self.keys, self.quantiles
+
+    @classmethod
+    def read(cls, arrays: Mapping[str, NDArray[Any]], name: str) -> Self:
+        """Take from ``arrays`` what :meth:`store` put there."""
+        return cls(arrays[f"{name}.keys"], arrays[f"{name}.quantiles"])
+
+
+def _keys(categories: Sequence[str | None]) -> NDArray[np.uint32]:
+    """Return a 32-bit key of each category, shape (n,)."""
+    hashes: Hashes = mix(hash_values(list(categories)), _SALT)
+    keys: NDArray[np.uint32] = (hashes >> np.uint64(32)).astype(np.uint32)
+    return keys

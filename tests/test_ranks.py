@@ -1,0 +1,49 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from demand.ranks import CATEGORY_ROWS_MIN, Ranks
+
+ROWS = 400
+RNG = np.random.default_rng(0)
+CHEAP, DEAR = RNG.random(ROWS) * 0.1, 0.5 + RNG.random(ROWS) * 0.4
+RANKS = Ranks.fit(np.concatenate([CHEAP, DEAR]), ["a"] * ROWS + ["b"] * ROWS)
+
+
+@given(st.floats(0.0, 0.1))
+def test_a_percentile_is_the_share_of_the_category_below(answer: float) -> None:
+    found = RANKS.percentiles([answer], ["a"])[0]
+    assert found == pytest.approx(np.mean(answer > CHEAP), abs=0.03)
+
+
+def test_categories_are_ranked_by_themselves() -> None:
+    assert RANKS.percentiles([0.3, 0.3], ["a", "b"]).tolist() == [1.0, 0.0]
+
+
+@pytest.mark.parametrize("category", [None, "unknown"])
+def test_an_unknown_category_is_ranked_among_all(category: str | None) -> None:
+    assert RANKS.percentiles([0.3], [category])[0] == pytest.approx(0.5, abs=0.02)
+
+
+def test_a_small_category_is_ranked_among_all() -> None:
+    few = CATEGORY_ROWS_MIN - 1
+    ranks = Ranks.fit(np.concatenate([CHEAP, np.ones(few)]), ["a"] * ROWS + ["c"] * few)
+    assert len(ranks.keys) == 1
+    assert ranks.percentiles([0.3], ["c"])[0] == pytest.approx(ROWS / (ROWS + few), abs=0.02)
+
+
+def test_equal_answers_share_the_middle() -> None:
+    ranks = Ranks.fit(np.full(100, 0.25), ["a"] * 100)
+    assert ranks.percentiles([0.25, 0.2, 0.3], ["a"] * 3).tolist() == [0.5, 0.0, 1.0]
+
+
+def test_it_survives_being_stored() -> None:
+    arrays: dict[str, np.ndarray] = {}
+    RANKS.store(arrays, "ranks")
+    again = Ranks.read(arrays, "ranks")
+    np.testing.assert_array_equal(
+        again.percentiles(DEAR, ["b"] * ROWS), RANKS.percentiles(DEAR, ["b"] * ROWS)
+    )
