@@ -48,7 +48,7 @@ def _parser() -> Parser:
     )
     parser.add_argument("--version", action="version", version=f"avito-demand {__version__}")
     commands = parser.add_subparsers(metavar="COMMAND", required=True, parser_class=_SubParser)
-    for add in (_add_serving, _add_data, _add_dashboard, _add_predict, _add_explain):
+    for add in (_add_serving, _add_api, _add_data, _add_dashboard, _add_predict, _add_explain):
         add(commands)
     return parser
 
@@ -84,6 +84,38 @@ def _add_serving(commands: Commands) -> None:
     _add_config(rollback, "its section deploy has host and port")
     history = _add(commands, "history", "all changes of the champion", "demand history", _history)
     history.add_argument("--json", action="store_true", help="print JSON for other programs")
+
+
+def _add_api(commands: Commands) -> None:
+    api = _add(
+        commands,
+        "api",
+        "the Flask API: one address for whatever model serves, until Ctrl-C",
+        "demand api --port 8000",
+        _api,
+    )
+    api.add_argument("--host", default="127.0.0.1", help="default: 127.0.0.1, this machine only")
+    api.add_argument("--port", type=_whole_number(0, 65535), default=8000, help="default: 8000")
+    api.add_argument(
+        "--model",
+        type=Path,
+        metavar="FOLDER",
+        help="a model to answer with (default: the champion)",
+    )
+    api.add_argument("--model-version", default="fixed", help="what --model is called in answers")
+    api.add_argument(
+        "--model-server",
+        metavar="URL",
+        help="where /invocations is passed on to (default: the active model server)",
+    )
+    api.add_argument(
+        "--origin",
+        action="append",
+        default=[],
+        metavar="URL",
+        help="a site whose pages may ask (CORS); may be given more than once",
+    )
+    api.add_argument("--quiet", action="store_true", help="no line a request")
 
 
 def _add_data(commands: Commands) -> None:
@@ -193,6 +225,22 @@ def _serve(arguments: argparse.Namespace) -> int:
 
     deployment = serve(load_config(arguments.config, TrainingConfig).deploy)
     print(f"version {deployment.version} serves at {deployment.endpoint}")
+    return 0
+
+
+def _api(arguments: argparse.Namespace) -> int:
+    import os
+
+    from demand.serving.api.server import ApiPlace, serve_api
+    from demand.serving.api.settings import TOKEN_VARIABLE, ApiSettings
+
+    model = (arguments.model, arguments.model_version) if arguments.model else None
+    settings = ApiSettings(
+        token=os.environ.get(TOKEN_VARIABLE) or None,
+        origins=tuple(arguments.origin),
+        access_log=not arguments.quiet,
+    )
+    serve_api(ApiPlace(arguments.host, arguments.port, model, arguments.model_server), settings)
     return 0
 
 

@@ -1,0 +1,1 @@
+"""The Flask API: one address for sellers' programs, whatever model serves behind it."""

@@ -1,0 +1,244 @@
+"""The Flask application: routes, and what surrounds every one of them."""
+
+from __future__ import annotations
+
+import hmac
+import json
+import logging
+import re
+import time
+import uuid
+from typing import Any
+
+from flask import Flask, Response, g, request
+from werkzeug.exceptions import HTTPException
+
+from demand.errors import AdError, ServingError
+from demand.features.columns import AdColumns
+from demand.ingestion.records import typed_records
+from demand.intervals import COVERAGE
+from demand.predictor import Answers
+from demand.serving.api.champions import Champions, Serving
+from demand.serving.api.description import openapi, page
+from demand.serving.api.overload import Admission
+from demand.serving.api.problems import Problem, from_http
+from demand.serving.api.settings import ApiSettings
+from demand.serving.api.telemetry import AccessLog, Telemetry
+from demand.serving.api.upstream import ModelServerUpstream
+from demand.serving.json_body import decode_json
+
+_log = logging.getLogger("demand.api")
+# These tell nothing but that and how the process lives.
+_OPEN_TO_ALL = ("health", "ready", "describe", "documentation")
+_WITH_ADS = ("predict", "invocations")
+_REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
+_HEADERS = {
+    "X-Content-Type-Options": "nosniff",
+    "X-Frame-Options": "DENY",
+    "Referrer-Policy": "no-referrer",
+    "Cache-Control": "no-store",
+    "Content-Security-Policy": "default-src 'none'; style-src 'unsafe-inline'",
+}
+
+
+def create_app(
+    champions: Champions,
+    upstream: ModelServerUpstream | None,
+    settings: ApiSettings,
+    access_log: AccessLog | None = None,
+) -> Flask:
+    """Return the application.
+
+    Parameters
+    ----------
+    champions
+        Where the model comes from, at every request.
+    upstream
+        What ``/invocations`` is passed on to; None: nothing, and the answer is 503.
+    settings
+        See :class:`demand.serving.api.settings.ApiSettings`.
+    access_log
+        Where a line a request goes; None: nowhere.
+    """
+    app = Flask("demand")
+    app.config["MAX_CONTENT_LENGTH"] = settings.body_bytes
+    admission = Admission(settings.in_flight)
+    telemetry = Telemetry(champions, admission)
+    _surround(app, settings, telemetry, access_log)
+    _add_facts(app, champions, settings, telemetry)
+
+    @app.post("/predict")
+    def predict() -> Response:
+        serving = _model(champions)
+        with admission.admitted():
+            asked = decode_json(_json_body())
+            ads = asked if isinstance(asked, list) else [asked]
+            if len(ads) > settings.ads:
+                raise Problem(413, f"{len(ads):,} ads in one request; at most {settings.ads:,}")
+            columns = AdColumns.from_typed(typed_records(ads))
+            answers = _as_json(serving.predictor.answer(columns), serving.version)
+            g.ads, g.version = len(ads), serving.version
+            return _json(answers if isinstance(asked, list) else answers[0])
+
+    @app.post("/invocations")
+    def invocations() -> Response:
+        if upstream is None:
+            raise Problem(503, "no model server stands behind this API")
+        with admission.admitted():
+            body = request.get_data(cache=False)
+            answer = upstream.ask("POST", "/invocations", body, request.content_type or "")
+        return Response(answer.body, answer.status, answer.headers)
+
+    return app
+
+
+def _add_facts(
+    app: Flask, champions: Champions, settings: ApiSettings, telemetry: Telemetry
+) -> None:
+    document, documentation_page = openapi(settings), page(settings)
+
+    @app.get("/health")
+    def health() -> Response:
+        return _json({"status": "alive"})
+
+    @app.get("/ready")
+    def ready() -> Response:
+        return _json({"status": "ready", "model_version": _model(champions).version})
+
+    @app.get("/info")
+    def info() -> Response:
+        serving = champions.serving
+        about: dict[str, Any] = {"model_version": None, "problem": champions.problem}
+        if serving is not None:
+            about |= {
+                "model_version": serving.version,
+                "since": serving.since,
+                "data_md5": serving.data_md5 or None,
+                "metrics": serving.metrics,
+            }
+        limits = {
+            "body_bytes": settings.body_bytes,
+            "ads": settings.ads,
+            "in_flight": settings.in_flight,
+        }
+        return _json({**about, "limits": limits})
+
+    @app.get("/metrics")
+    def metrics() -> Response:
+        return Response(telemetry.text(), content_type="text/plain; version=0.0.4; charset=utf-8")
+
+    @app.get("/openapi.json")
+    def describe() -> Response:
+        return _json(document)
+
+    @app.get("/")
+    def documentation() -> Response:
+        return Response(documentation_page, content_type="text/html; charset=utf-8")
+
+
+def _surround(
+    app: Flask, settings: ApiSettings, telemetry: Telemetry, access_log: AccessLog | None
+) -> None:
+    """Add what every request goes through."""
+
+    @app.before_request
+    def arrive() -> None:
+        g.started = time.perf_counter()
+        given = request.headers.get("X-Request-Id", "")
+        g.request_id = given if _REQUEST_ID.fullmatch(given) else uuid.uuid4().hex
+        preflight = request.method == "OPTIONS"
+        if settings.token is not None and request.endpoint not in _OPEN_TO_ALL and not preflight:
+            _demand_token(settings.token)
+
+    @app.after_request
+    def leave(answer: Response) -> Response:
+        answer.headers.update(_HEADERS)
+        answer.headers["X-Request-Id"] = g.request_id
+        origin = request.headers.get("Origin")
+        if origin is not None and origin in settings.origins:
+            answer.headers["Access-Control-Allow-Origin"] = origin
+            answer.headers["Access-Control-Allow-Headers"] = "Authorization, Content-Type"
+            answer.headers["Vary"] = "Origin"
+        seconds = time.perf_counter() - g.started
+        route = request.url_rule.rule if request.url_rule else "other"
+        ads = g.get("ads", 0)
+        telemetry.count(route, answer.status_code, seconds, ads)
+        if access_log is not None:
+            access_log.write(
+                id=g.request_id,
+                method=request.method,
+                route=route,
+                status=answer.status_code,
+                ms=round(seconds * 1000, 2),
+                ads=ads,
+                version=g.get("version"),
+            )
+        return answer
+
+    @app.errorhandler(Problem)
+    def problem(error: Problem) -> Response:
+        return error.response()
+
+    @app.errorhandler(AdError)
+    def wrong_ad(error: AdError) -> Response:
+        status = 400 if error.field is None and error.row is None else 422
+        return Problem(status, str(error), field=error.field, row=error.row).response()
+
+    @app.errorhandler(ServingError)
+    def unreachable(error: ServingError) -> Response:
+        return Problem(503, str(error)).response()
+
+    @app.errorhandler(HTTPException)
+    def http_error(error: HTTPException) -> Response:
+        return from_http(error)
+
+    @app.errorhandler(Exception)
+    def failed(_: Exception) -> Response:
+        _log.exception("request %s failed", g.get("request_id"))
+        why = "the request failed here: the server's log says why, under the id of the request"
+        return Problem(500, why, request_id=g.get("request_id")).response()
+
+
+def _demand_token(token: str) -> None:
+    given = request.headers.get("Authorization", "")
+    expected = f"Bearer {token}"
+    if not hmac.compare_digest(given.encode("utf-8", "replace"), expected.encode()):
+        raise Problem(401, "this API wants a bearer token in the header Authorization")
+
+
+def _model(champions: Champions) -> Serving:
+    if champions.serving is None:
+        raise Problem(503, champions.problem or "no model answers yet")
+    return champions.serving
+
+
+def _json_body() -> bytes:
+    if request.mimetype != "application/json":
+        raise Problem(415, "send application/json")
+    if request.headers.get("Content-Encoding", "identity") != "identity":
+        raise Problem(415, "send the body as it is, not compressed")
+    return request.get_data(cache=False)
+
+
+def _as_json(answers: Answers, version: str) -> list[dict[str, object]]:
+    n = len(answers.probability)
+    nothing: list[Any] = [None] * n
+    low = nothing if answers.low is None else answers.low.tolist()
+    high = nothing if answers.high is None else answers.high.tolist()
+    ranks = nothing if answers.percentile is None else answers.percentile.tolist()
+    return [
+        {
+            "deal_probability": probability,
+            "interval": None
+            if low[row] is None
+            else {"low": low[row], "high": high[row], "coverage": COVERAGE},
+            "percentile": ranks[row],
+            "model_version": version,
+        }
+        for row, probability in enumerate(answers.probability.tolist())
+    ]
+
+
+def _json(value: object) -> Response:
+    text = json.dumps(value, ensure_ascii=False, allow_nan=False)
+    return Response(text, content_type="application/json")

@@ -1,0 +1,35 @@
+"""What an operator of the API may choose."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+TOKEN_VARIABLE = "DEMAND_API_TOKEN"  # noqa: S105 - a name
+
+
+@dataclass(frozen=True)
+class ApiSettings:
+    """Limits and doors of the API.
+
+    Parameters
+    ----------
+    body_bytes
+        Largest body; 413 beyond.
+    ads
+        Most ads in a request; 413 beyond. This bounds the time of an answer, too.
+    in_flight
+        Requests that are answered at a time; 503 beyond.
+    token
+        Bearer token that requests must carry; None: none is needed.
+    origins
+        Origins whose pages may ask (CORS); none by default.
+    access_log
+        One line of JSON a request on standard error.
+    """
+
+    body_bytes: int = 16 * 2**20
+    ads: int = 10_000
+    in_flight: int = 16
+    token: str | None = None
+    origins: tuple[str, ...] = ()
+    access_log: bool = True
