@@ -35,6 +35,14 @@ def test_help_ends_with_examples(capfd: Captured) -> None:
         ["--pipeline", "tuning", "--trials", "many"],
         ["--pipeline", "tuning", "--no-deploy"],
         ["--pipeline", "tuning", "--no-promote"],
+        ["--pipeline", "batch-inference", "--data", "a.csv"],
+        ["--pipeline", "batch-inference", "--output", "b.csv"],
+        ["--pipeline", "batch-inference", "--data", "a.csv", "--output", "b.csv", "--rows", "3"],
+        ["--pipeline", "production-evaluation"],
+        ["--pipeline", "production-evaluation", "--data", "a.csv", "--rows", "0"],
+        ["--pipeline", "production-evaluation", "--data", "a.csv", "--model", "1"],
+        ["--pipeline", "training", "--output", "b.csv"],
+        ["--pipeline", "training", "--url", "http://127.0.0.1/predict"],
     ],
     ids=" ".join,
 )
@@ -55,6 +63,24 @@ def test_without_more_the_shipped_config_is_used(pipeline: str) -> None:
     assert arguments.config.is_file()
     assert arguments.data is None
     assert not arguments.no_deploy
+
+
+@pytest.mark.parametrize(
+    "argv",
+    [
+        ["--pipeline", "batch-inference", "--data", "a.csv", "--output", "b.csv"],
+        ["--pipeline", "production-evaluation", "--data", "a.csv"],
+    ],
+    ids=" ".join,
+)
+def test_a_pipeline_without_a_config_of_its_own_heeds_that_of_training(argv: list[str]) -> None:
+    assert run.parsed(argv).config == PROJECT_ROOT / "configs" / "training.yaml"
+    assert run.parsed([*argv, "--config", "my.yaml"]).config.name == "my.yaml"
+
+
+def test_what_a_pipeline_needs_is_told(capfd: Captured) -> None:
+    assert ended(["--pipeline", "batch-inference", "--data", "a.csv"]) == 64
+    assert "--pipeline batch-inference needs --output" in capfd.readouterr().err
 
 
 def test_without_more_the_config_says_how_many_trials() -> None:
