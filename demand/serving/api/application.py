@@ -8,6 +8,7 @@ import logging
 import re
 import time
 import uuid
+from http import HTTPStatus
 from typing import Any
 
 from flask import Flask, Response, g, request
@@ -65,6 +66,7 @@ def create_app(
     admission = Admission(settings.in_flight)
     telemetry = Telemetry(champions, admission)
     _surround(app, settings, telemetry, access_log)
+    _answer_problems(app)
     _add_facts(app, champions, settings, telemetry)
 
     @app.post("/predict")
@@ -152,6 +154,8 @@ def _surround(
 
     @app.after_request
     def leave(answer: Response) -> Response:
+        if answer.status_code >= 400 and answer.status_code != HTTPStatus.REQUEST_TIMEOUT:
+            _discard_body(settings.body_bytes)
         answer.headers.update(_HEADERS)
         answer.headers["X-Request-Id"] = g.request_id
         origin = request.headers.get("Origin")
@@ -175,6 +179,10 @@ def _surround(
             )
         return answer
 
+
+def _answer_problems(app: Flask) -> None:
+    """Turn what is raised into a problem, and never into a traceback."""
+
     @app.errorhandler(Problem)
     def problem(error: Problem) -> Response:
         return error.response()
@@ -187,6 +195,10 @@ def _surround(
     @app.errorhandler(ServingError)
     def unreachable(error: ServingError) -> Response:
         return Problem(503, str(error)).response()
+
+    @app.errorhandler(TimeoutError)
+    def too_slow(_: TimeoutError) -> Response:
+        return Problem(408, "the request stopped coming").response()
 
     @app.errorhandler(HTTPException)
     def http_error(error: HTTPException) -> Response:
@@ -204,6 +216,13 @@ def _demand_token(token: str) -> None:
     expected = f"Bearer {token}"
     if not hmac.compare_digest(given.encode("utf-8", "replace"), expected.encode()):
         raise Problem(401, "this API wants a bearer token in the header Authorization")
+
+
+def _discard_body(limit: int) -> None:
+    """Read what is left of a refused body, so that the connection can be kept."""
+    if (request.content_length or 0) <= limit and request.method == "POST":
+        while request.stream.read(2**16):
+            pass
 
 
 def _model(champions: Champions) -> Serving:

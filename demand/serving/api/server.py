@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import socket
 import sys
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,6 +13,7 @@ from urllib.parse import urlsplit
 
 from flask import Flask
 from gunicorn.app.base import BaseApplication
+from gunicorn.workers.gthread import ThreadWorker
 
 from demand.errors import ConfigError
 from demand.serving.api.application import create_app
@@ -27,6 +29,7 @@ _THREADS_BESIDE = 48
 _KEEP_ALIVE_S = 75
 _GRACE_S = 15
 _SILENT_S = 60
+_CLIENT_S = 30.0
 
 
 @dataclass(frozen=True)
@@ -92,6 +95,27 @@ def _application(
     return create_app(champions, ModelServerUpstream(where), settings, log)
 
 
+class _ImpatientSocket(socket.socket):
+    """A socket of which no read or write blocks for longer than ``_CLIENT_S``."""
+
+    def setblocking(self, flag: bool) -> None:
+        """Block, but not for ever; or not at all."""
+        self.settimeout(_CLIENT_S if flag else 0.0)
+
+
+class ImpatientWorker(ThreadWorker):  # type: ignore[misc]
+    """Gunicorn's worker of threads, for which a request that stops coming has an end.
+
+    By itself it lets a client hold a thread for as long as it likes.
+    """
+
+    def enqueue_req(self, conn: Any) -> None:
+        """Hand a connection to a thread, with a socket that does not wait for ever."""
+        if not isinstance(conn.sock, _ImpatientSocket):
+            conn.sock = _ImpatientSocket(fileno=conn.sock.detach())
+        super().enqueue_req(conn)
+
+
 class _Gunicorn(BaseApplication):  # type: ignore[misc]
     """Gunicorn without its command line: one process, whose threads share the model."""
 
@@ -104,7 +128,7 @@ class _Gunicorn(BaseApplication):  # type: ignore[misc]
     def load_config(self) -> None:
         options = {
             "bind": f"fd://{self._descriptor}",
-            "worker_class": "gthread",
+            "worker_class": f"{__name__}.ImpatientWorker",
             "workers": 1,
             "threads": self._settings.in_flight + _THREADS_BESIDE,
             "keepalive": _KEEP_ALIVE_S,
