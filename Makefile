@@ -13,7 +13,7 @@ AIRFLOW_PYTHON := $(PYTHON)
 
 include deployment/airflow/airflow.mk
 
-.PHONY: help env training test test-fast check format lock dashboard
+.PHONY: help env training test test-fast check format lock dashboard image container-test
 
 help: ## This list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -44,6 +44,12 @@ test: env airflow-env ## All tests
 
 test-fast: env ## Tests that start no servers
 	python -m pytest -m 'not e2e and not airflow'
+
+image: env ## Container image of the champion (BASE, ENGINE, BUILD_FLAGS)
+	deployment/container/build $(BUILD_FLAGS)
+
+container-test: env ## Build that image from Debian's packages and ask it (root, buildah, debootstrap)
+	CONTAINER_TEST=1 python -m pytest -m container tests/e2e/test_container.py
 
 format: env ## Put the code into its style
 	ruff check --fix .

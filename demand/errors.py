@@ -63,7 +63,7 @@ class GateRefusal(DemandError):
     Parameters
     ----------
     gate
-        Which gate: ``data``, ``checks``, ``rmse`` or ``champion``.
+        Which gate: ``data``, ``checks``, ``rmse``, ``champion`` or ``production``.
     reason
         One line: what was observed, what was demanded.
     """
