@@ -12,7 +12,7 @@ from http import HTTPStatus
 from typing import Any
 
 from flask import Flask, Response, g, request
-from werkzeug.exceptions import HTTPException
+from werkzeug.exceptions import ClientDisconnected, HTTPException
 
 from demand.errors import AdError, ServingError
 from demand.features.columns import AdColumns
@@ -196,8 +196,8 @@ def _answer_problems(app: Flask) -> None:
     def unreachable(error: ServingError) -> Response:
         return Problem(503, str(error)).response()
 
-    @app.errorhandler(TimeoutError)
-    def too_slow(_: TimeoutError) -> Response:
+    @app.errorhandler(ClientDisconnected)
+    def too_slow(_: ClientDisconnected) -> Response:
         return Problem(408, "the request stopped coming").response()
 
     @app.errorhandler(HTTPException)
