@@ -24,7 +24,7 @@ _LIBRARIES = (
     "mlflow",
 )
 # Parts of the package that cannot change what a model answers.
-_BESIDE_THE_MODEL = ("cli.py", "dashboard")
+_BESIDE_THE_MODEL = ("cli.py", "commands", "dashboard")
 _SOURCES = (".py", ".json", ".j2")
 
 

@@ -1,0 +1,1 @@
+"""The day-two commands, each with its options and what it does."""
