@@ -114,13 +114,7 @@ def champion_predictor(version: str) -> Predictor:
     ModelError
         Its files are missing or were changed after it was registered.
     """
-    found = Registry().version(version)
-    if not is_whole(found.source, found.files_sha256):
-        raise ModelError(
-            f"the files of version {version} in {found.source} are missing or damaged: "
-            "go back with `demand rollback`"
-        )
-    return Predictor.load(found.source / "data" / "predictor")
+    return Predictor.load(_whole_source(version) / "data" / "predictor")
 
 
 def judged_predictor(version: str) -> Predictor:
@@ -134,9 +128,20 @@ def judged_predictor(version: str) -> Predictor:
     ModelError
         As :func:`champion_predictor`.
     """
-    held_out = Registry().version(version).source / HELD_OUT
-    whole = champion_predictor(version)
-    return Predictor.load(held_out) if held_out.is_dir() else whole
+    source = _whole_source(version)
+    held_out = source / HELD_OUT
+    return Predictor.load(held_out if held_out.is_dir() else source / "data" / "predictor")
+
+
+def _whole_source(version: str) -> Path:
+    """Return the folder of a registered version, once its files are seen to be whole."""
+    found = Registry().version(version)
+    if not is_whole(found.source, found.files_sha256):
+        raise ModelError(
+            f"the files of version {version} in {found.source} are missing or damaged: "
+            "go back with `demand rollback`"
+        )
+    return found.source
 
 
 def promote_challenger(
