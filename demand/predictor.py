@@ -105,11 +105,13 @@ class Predictor:
         absent = [name for name in REQUEST_REQUIRED if name not in ads.columns]
         if absent:
             raise ModelError(f"the ads have no column {', '.join(absent)}; every ad needs it")
+        if len(ads) <= BLOCK:  # a slice of one ad would cost as much as its answer
+            return self._answer(AdColumns.from_frame(ads))
         blocks = [
             self._answer(AdColumns.from_frame(ads.iloc[first : first + BLOCK]))
             for first in range(0, len(ads), BLOCK)
         ]
-        return np.concatenate(blocks) if blocks else np.empty(0)
+        return np.concatenate(blocks)
 
     def answer(self, ads: AdColumns) -> Answers:
         """Return all that is to be said of n ads."""

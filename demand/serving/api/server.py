@@ -130,7 +130,7 @@ class _Gunicorn(BaseApplication):  # type: ignore[misc]
             "bind": f"fd://{self._descriptor}",
             "worker_class": f"{__name__}.ImpatientWorker",
             "workers": 1,
-            "threads": self._settings.in_flight + _THREADS_BESIDE,
+            "threads": self._settings.in_flight + self._settings.passed_on + _THREADS_BESIDE,
             "keepalive": _KEEP_ALIVE_S,
             "timeout": _SILENT_S,
             "graceful_timeout": _GRACE_S,

@@ -19,6 +19,9 @@ class ApiSettings:
         Most ads in a request; 413 beyond. This bounds the time of an answer, too.
     in_flight
         Requests that are answered at a time; 503 beyond.
+    passed_on
+        Requests to the model server at a time, those included that wait until one that
+        was killed is back; 503 beyond.
     token
         Bearer token that requests must carry; None: none is needed.
     origins
@@ -30,6 +33,7 @@ class ApiSettings:
     body_bytes: int = 16 * 2**20
     ads: int = 10_000
     in_flight: int = 16
+    passed_on: int = 128
     token: str | None = None
     origins: tuple[str, ...] = ()
     access_log: bool = True

@@ -5,6 +5,7 @@ from __future__ import annotations
 import datetime
 import json
 import sys
+from collections.abc import Sequence
 from typing import TextIO
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
@@ -18,7 +19,7 @@ _BUCKETS_S = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 5.0, 30
 class Telemetry:
     """Metrics of one API process, in a registry of their own."""
 
-    def __init__(self, champions: Champions, admission: Admission) -> None:
+    def __init__(self, champions: Champions, admissions: Sequence[Admission]) -> None:
         self._registry = CollectorRegistry()
         self._champions = champions
         self._requests = Counter(
@@ -42,7 +43,7 @@ class Telemetry:
             registry=self._registry,
         )
         in_flight = Gauge("demand_in_flight", "Requests being answered", registry=self._registry)
-        in_flight.set_function(lambda: admission.in_flight)
+        in_flight.set_function(lambda: sum(admission.in_flight for admission in admissions))
         right = Gauge(
             "demand_champion_answers",
             "1 while what answers is the champion",
