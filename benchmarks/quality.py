@@ -33,7 +33,7 @@ from benchmarks.quality_folds import (
 )
 from benchmarks.quality_ours import VARIANTS, our_entries
 from benchmarks.quality_peers import peer_entries
-from benchmarks.quality_report import Quality, write_quality
+from benchmarks.quality_report import Quality, show, write_quality
 from benchmarks.quality_scores import (
     OURS,
     MissingColumn,
@@ -117,9 +117,7 @@ def main(arguments: list[str] | None = None) -> int:
     except DemandError as error:
         print(f"error: {error}", file=sys.stderr)
         return error.exit_status
-    for grid in quality.grids():
-        console.print(grid.table())
-    console.print(f"Also as {written} (and .json, .png).", soft_wrap=True)
+    show(console, quality.grids(), written)
     return 0 if all(item.passed for item in quality.missing) else 1
 
 

@@ -8,8 +8,10 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
+from rich.console import Console
 from rich.table import Table
 
 from benchmarks.quality_scores import OURS, MissingColumn, Score
@@ -82,6 +84,13 @@ class Quality:
         grids += [calibration_grid(name, table) for name, table in self.calibration.items()]
         grids += [coverage_grid(name, found) for name, found in self.coverage.items()]
         return grids
+
+
+def show(console: Console, grids: Sequence[Grid], written: Path) -> None:
+    """Print tables, and where else they stand."""
+    for grid in grids:
+        console.print(grid.table())
+    console.print(f"Also as {written} (and .json, .png).", soft_wrap=True)
 
 
 def score_grid(scores: list[Score]) -> Grid:
@@ -207,15 +216,20 @@ def plot(scores: list[Score]) -> Figure:
     axes.set_yticks(np.arange(len(scores)), [score.name for score in reversed(scores)])
     axes.set_ylim(-0.7, len(scores) - 0.3)
     axes.margins(x=0.12)
-    axes.grid(True, color=FAINT, linewidth=0.6)
-    axes.set_axisbelow(True)
-    axes.tick_params(colors=INK, labelsize=8, length=0)
-    for side, spine in axes.spines.items():
-        spine.set_visible(side in ("left", "bottom"))
-        spine.set_color(FAINT)
+    style(axes, label_size=8)
     axes.set_xlabel(
         "RMSE of all out-of-fold answers (lower is better); bar: 95 % interval of RMSE - ours",
         color=INK,
         fontsize=9,
     )
     return figure
+
+
+def style(axes: Axes, label_size: int) -> None:
+    """Give axes the looks of the project's other plots."""
+    axes.grid(True, color=FAINT, linewidth=0.6)
+    axes.set_axisbelow(True)
+    axes.tick_params(colors=INK, labelsize=label_size, length=0)
+    for side, spine in axes.spines.items():
+        spine.set_visible(side in ("left", "bottom"))
+        spine.set_color(FAINT)

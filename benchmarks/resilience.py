@@ -22,6 +22,7 @@ from pathlib import Path
 import psutil
 from rich.console import Console
 
+from benchmarks.quality_report import show
 from benchmarks.serving import add_common, facts, progress, seconds_from_text
 from benchmarks.serving_client import ask, connected, post
 from benchmarks.serving_installation import (
@@ -266,9 +267,7 @@ def main(arguments: list[str] | None = None) -> int:
     except DemandError as error:
         print(f"error: {error}", file=sys.stderr)
         return error.exit_status
-    for grid in journal.grids():
-        console.print(grid.table())
-    console.print(f"Also as {written} (and .json, .png).", soft_wrap=True)
+    show(console, journal.grids(), written)
     return 0
 
 

@@ -25,6 +25,7 @@ import psutil
 from rich.console import Console
 from threadpoolctl import threadpool_limits
 
+from benchmarks.quality_report import show
 from benchmarks.serving_client import (
     Target,
     ask,
@@ -203,9 +204,7 @@ def main(arguments: list[str] | None = None) -> int:
     except DemandError as error:
         print(f"error: {error}", file=sys.stderr)
         return error.exit_status
-    for grid in measured.grids():
-        console.print(grid.table())
-    console.print(f"Also as {written} (and .json, .png).", soft_wrap=True)
+    show(console, measured.grids(), written)
     return 0
 
 

@@ -11,9 +11,9 @@ import numpy as np
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
-from benchmarks.quality_report import Grid
+from benchmarks.quality_report import Grid, style
 from benchmarks.serving_load import Answered
-from benchmarks.serving_report import style, write_markdown
+from benchmarks.serving_report import write_markdown
 from demand.evaluation.plots import DOTS_PER_INCH, INK, OTHER
 from demand.evaluation.plots import OURS as OUR_COLOUR
 from demand.state import write_aside, write_json
@@ -272,7 +272,7 @@ def plot(journal: Journal) -> Figure:
     figure = Figure(figsize=(9.6, 4.2), dpi=DOTS_PER_INCH, layout="constrained")
     FigureCanvasAgg(figure)
     upper, lower = figure.subplots(2, 1, sharex=True, height_ratios=(3, 1))
-    style(upper)
+    style(upper, label_size=7)
     for path, colour in ((INVOCATIONS, OTHER), (PREDICT, OUR_COLOUR)):
         here = [each for each in journal.of(path) if each.failure is None]
         at = [each.due - journal.started for each in here]
@@ -283,7 +283,7 @@ def plot(journal: Journal) -> Figure:
     upper.set_yscale("log")
     upper.set_ylabel("ms to the answer (x: failed)", color=INK, fontsize=8)
     upper.legend(fontsize=7, markerscale=4, frameon=False, loc="upper left")
-    style(lower)
+    style(lower, label_size=7)
     kinds = (LOCK, KILL, ROLLBACK, SWITCH)
     for event in journal.events:
         begun, ended = event.begun - journal.started, event.ended - journal.started

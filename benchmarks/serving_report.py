@@ -7,11 +7,10 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import numpy as np
-from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
-from benchmarks.quality_report import Grid
+from benchmarks.quality_report import Grid, style
 from demand.evaluation.plots import DOTS_PER_INCH, FAINT, INK, OTHER
 from demand.evaluation.plots import OURS as OUR_COLOUR
 from demand.state import write_aside, write_json
@@ -291,7 +290,7 @@ def plot(measured: Measured) -> Figure:
         "batches": "batches of 1,000 (more is better)",
     }
     for axes, (key, rounds) in zip(figure.subplots(1, 3), shown.items(), strict=True):
-        style(axes)
+        style(axes, label_size=7)
         for place, (name, values) in enumerate(reversed(rounds.items())):
             colour = OTHER if name == EMPTY else OUR_COLOUR
             axes.plot(values, [place] * len(values), "o", color=FAINT, markersize=4)
@@ -302,13 +301,3 @@ def plot(measured: Measured) -> Figure:
         axes.set_xlabel(_KINDS[key], color=INK, fontsize=8)
         axes.set_title(titles[key], color=INK, fontsize=8)
     return figure
-
-
-def style(axes: Axes) -> None:
-    """Give axes the looks of the project's other plots."""
-    axes.grid(True, color=FAINT, linewidth=0.6)
-    axes.set_axisbelow(True)
-    axes.tick_params(colors=INK, labelsize=7, length=0)
-    for side, spine in axes.spines.items():
-        spine.set_visible(side in ("left", "bottom"))
-        spine.set_color(FAINT)

@@ -19,7 +19,6 @@ from demand.features.text import Hashes, code_points, letters_table
 _GOLDEN = np.uint64(0x9E3779B97F4A7C15)
 _SPACE = np.uint64(32)
 _NOTHING = np.uint64(0)
-_BEYOND = 0x10000  # the last place of the table of letters
 
 
 @dataclass(frozen=True)
@@ -93,7 +92,7 @@ def _find_words(
     is_letter: NDArray[np.bool_],
     stem: int,
 ) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64], Hashes, NDArray[np.int64]]:
-    texts = len(first) - 1
+    texts, last = len(first) - 1, len(is_letter) - 1
     most = (len(code) + texts) // 2 + 1  # between two words stands what separates them
     row, start = np.empty(most, np.int64), np.empty(most, np.int64)
     length, hashed = np.empty(most, np.int64), np.empty(most, np.uint64)
@@ -102,11 +101,11 @@ def _find_words(
     for text in range(texts):
         place, end = first[text], first[text + 1]
         while place < end:
-            if not is_letter[min(code[place], _BEYOND)]:
+            if not is_letter[min(code[place], last)]:
                 place += 1
                 continue
             begin, joined = place, _NOTHING
-            while place < end and is_letter[min(code[place], _BEYOND)]:
+            while place < end and is_letter[min(code[place], last)]:
                 if place - begin < stem:
                     joined = (joined + np.uint64(code[place])) * _GOLDEN
                 place += 1

@@ -5,10 +5,14 @@ from __future__ import annotations
 import hashlib
 import shutil
 from pathlib import Path
+from typing import TYPE_CHECKING
 from urllib.parse import unquote, urlparse
 
 from demand.errors import ModelError
 from demand.state import write_aside_folder
+
+if TYPE_CHECKING:
+    from demand.predictor import Predictor
 
 
 def local_folder(location: str) -> Path:
@@ -44,6 +48,36 @@ def is_whole(folder: Path, sha256: str) -> bool:
         return folder_digest(folder) == sha256
     except ModelError:
         return False
+
+
+def load_predictor(version: str, source: Path, sha256: str) -> Predictor:
+    """Load the Predictor of a registered version, once its files are seen to be whole.
+
+    Raises
+    ------
+    ModelError
+        They are missing, or were changed after the version was registered.
+    """
+    # Who only asks what serves, such as `demand status`, needs no model.
+    from demand.predictor import Predictor
+
+    require_whole(version, source, sha256)
+    return Predictor.load(source / "data" / "predictor")
+
+
+def require_whole(version: str, source: Path, sha256: str) -> None:
+    """Demand that the files of a registered version are those that were registered.
+
+    Raises
+    ------
+    ModelError
+        They are not.
+    """
+    if not is_whole(source, sha256):
+        raise ModelError(
+            f"the files of version {version} in {source} are missing or damaged: "
+            "go back with `demand rollback`"
+        )
 
 
 def copy_model(source: Path, sha256: str, folder: Path) -> None:

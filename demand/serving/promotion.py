@@ -17,7 +17,7 @@ from demand.gate import champion_gate, is_tie
 from demand.metrics import Floats, Interval
 from demand.predictor import Predictor
 from demand.serving.mlflow_model import HELD_OUT
-from demand.serving.model_files import is_whole
+from demand.serving.model_files import load_predictor, require_whole
 from demand.serving.registry import Registry
 from demand.serving.tracking import TrackedRun, open_run
 from demand.serving.versions import RegisteredVersion
@@ -114,7 +114,8 @@ def champion_predictor(version: str) -> Predictor:
     ModelError
         Its files are missing or were changed after it was registered.
     """
-    return Predictor.load(_whole_source(version) / "data" / "predictor")
+    found = Registry().version(version)
+    return load_predictor(found.version, found.source, found.files_sha256)
 
 
 def judged_predictor(version: str) -> Predictor:
@@ -128,20 +129,12 @@ def judged_predictor(version: str) -> Predictor:
     ModelError
         As :func:`champion_predictor`.
     """
-    source = _whole_source(version)
-    held_out = source / HELD_OUT
-    return Predictor.load(held_out if held_out.is_dir() else source / "data" / "predictor")
-
-
-def _whole_source(version: str) -> Path:
-    """Return the folder of a registered version, once its files are seen to be whole."""
     found = Registry().version(version)
-    if not is_whole(found.source, found.files_sha256):
-        raise ModelError(
-            f"the files of version {version} in {found.source} are missing or damaged: "
-            "go back with `demand rollback`"
-        )
-    return found.source
+    held_out = found.source / HELD_OUT
+    if not held_out.is_dir():
+        return load_predictor(found.version, found.source, found.files_sha256)
+    require_whole(found.version, found.source, found.files_sha256)
+    return Predictor.load(held_out)
 
 
 def promote_challenger(

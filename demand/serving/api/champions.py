@@ -10,10 +10,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
-from demand.errors import DemandError, ModelError
+from demand.errors import DemandError
 from demand.predictor import Predictor
 from demand.serving.alias import Champion, read_champion
-from demand.serving.model_files import is_whole
+from demand.serving.model_files import load_predictor
 from demand.state import Home
 
 POLL_S = 0.5
@@ -140,12 +140,7 @@ class FollowedChampion:
 
 
 def _load(champion: Champion) -> Serving:
-    if not is_whole(champion.source, champion.files_sha256):
-        raise ModelError(
-            f"its files in {champion.source} are missing or differ from what was registered: "
-            "go back with `demand rollback`"
-        )
-    predictor = Predictor.load(champion.source / "data" / "predictor")
+    predictor = load_predictor(champion.version, champion.source, champion.files_sha256)
     return Serving(predictor, champion.version, champion.data_md5, champion.metrics, _now())
 
 
