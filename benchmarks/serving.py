@@ -162,7 +162,11 @@ def measure(place: Home, model: Predictor, seconds: float, say: Say) -> Measured
         empty = stack.enter_context(
             mlflow_serve(place.root / "empty", port, place.logs / "empty.log", _answers)
         )
-        addresses = {MODEL_SERVER: deployment.server.address, FLASK: api.address, EMPTY: empty}
+        addresses = {
+            MODEL_SERVER: deployment.server.address,
+            FLASK: api.address,
+            EMPTY: empty.address,
+        }
         targets = {name: questions.targets(name, a) for name, a in addresses.items()}
         _warm_up([target for pair in targets.values() for target in pair])
         say("single ads")
@@ -182,12 +186,13 @@ def measure(place: Home, model: Predictor, seconds: float, say: Say) -> Measured
             batches = interleaved(in_batches, seconds)
             one = interleaved({"one": _one_by_one(model, questions)}, seconds / 2)["one"]
         memory = {
-            MODEL_SERVER: _memory(deployment.server.pid),
-            FLASK: _memory(api.pid),
+            MODEL_SERVER: resident_mb(deployment.server.pid),
+            FLASK: resident_mb(api.pid),
+            EMPTY: resident_mb(empty.pid),
         }
     say("starts")
     starts = _starts(place, deployment, questions)
-    running = {name: Running(starts[name], *memory[name]) for name in starts}
+    running = {name: Running(starts.get(name, []), memory[name]) for name in memory}
     return Measured(_about(seconds), single, load, batches, one, running)
 
 
@@ -293,11 +298,14 @@ def _answers(address: str) -> bool:
     return True
 
 
-def _memory(pid: int) -> tuple[float, float]:
-    """Return the resident megabytes of a process, and of its largest child."""
+def resident_mb(pid: int) -> float:
+    """Return the resident megabytes of a process and all below it.
+
+    A page that n of them share counts as one n-th of it in each (*proportional set size*).
+    """
     parent = psutil.Process(pid)
-    children = [child.memory_info().rss for child in parent.children(recursive=True)]
-    return parent.memory_info().rss / 1e6, max(children, default=0) / 1e6
+    family = [parent, *parent.children(recursive=True)]
+    return sum(float(each.memory_full_info().pss) for each in family) / 1e6
 
 
 def _starts(place: Home, deployment: Deployment, questions: Questions) -> dict[str, list[float]]:

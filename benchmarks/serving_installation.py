@@ -152,8 +152,10 @@ def flask_api(log: Path) -> Iterator[Program]:
 
 
 @contextlib.contextmanager
-def mlflow_serve(model: Path, port: int, log: Path, ready: Callable[[str], bool]) -> Iterator[str]:
-    """Run ``mlflow models serve``; yield the root of its URLs once ``ready`` says so."""
+def mlflow_serve(
+    model: Path, port: int, log: Path, ready: Callable[[str], bool]
+) -> Iterator[Program]:
+    """Run ``mlflow models serve``; yield it once ``ready`` says of the root of its URLs so."""
     command = [sys.executable, "-m", "mlflow", "models", "serve", "--env-manager", "local"]
     command += ["--model-uri", str(model), "--host", "127.0.0.1", "--port", str(port)]
     address = f"http://127.0.0.1:{port}"
@@ -162,7 +164,7 @@ def mlflow_serve(model: Path, port: int, log: Path, ready: Callable[[str], bool]
         while not ready(address):
             _check(process, log, deadline)
             time.sleep(_POLL_S)
-        yield address
+        yield Program(process.pid, address)
 
 
 @contextlib.contextmanager

@@ -85,14 +85,13 @@ class Running:
     Parameters
     ----------
     start_s
-        From the start of its process to its first answer, by start.
-    parent_mb, worker_mb
-        Resident memory after the load, of the process that watches and of the one that answers.
+        From the start of its process to its first answer, by start; empty: not measured.
+    resident_mb
+        Memory of all its processes after the load; pages that several share count once.
     """
 
     start_s: list[float]
-    parent_mb: float
-    worker_mb: float
+    resident_mb: float
 
 
 @dataclass(frozen=True)
@@ -146,7 +145,7 @@ class Measured:
                 "µs",
                 _spread(judged_in_one),
             ),
-            Finding("Flask worker, resident", api.worker_mb, 250, True, "MB"),
+            Finding("Flask, resident memory", api.resident_mb, 250, True, "MB"),
             Finding(
                 "Flask, start to first answer", float(np.median(api.start_s)), 3, True, "s", starts
             ),
@@ -169,14 +168,15 @@ class Measured:
         batches = Grid("Ads/s in batches of 1,000", headings, _rates(self.batches))
         running = Grid(
             "Processes",
-            ("", "start to first answer, s", "parent MB", "worker MB"),
+            ("", "start to first answer, s", "memory, MB"),
             [
                 (
                     name,
                     f"{np.median(found.start_s):.2f} "
-                    f"({min(found.start_s):.2f} … {max(found.start_s):.2f})",
-                    f"{found.parent_mb:.0f}",
-                    f"{found.worker_mb:.0f}",
+                    f"({min(found.start_s):.2f} … {max(found.start_s):.2f})"
+                    if found.start_s
+                    else "",
+                    f"{found.resident_mb:.0f}",
                 )
                 for name, found in self.running.items()
             ],

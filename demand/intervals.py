@@ -87,7 +87,8 @@ class Intervals:
         p = _probabilities(predicted, "prediction")
         q = self._look_up(_keys(parents, len(p)))
         down, up = _scales(p)
-        return np.clip(p - (q + ZERO_MARGIN) * down, 0.0, p), np.clip(p + q * up, p, 1.0)
+        low = np.minimum(np.maximum(p - (q + ZERO_MARGIN) * down, 0.0), p)
+        return low, np.minimum(np.maximum(p + q * up, p), 1.0)
 
     def store(self, arrays: dict[str, NDArray[Any]], name: str) -> None:
         """Put the table into ``arrays`` under three names that begin with ``name``."""

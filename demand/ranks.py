@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any, Self
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from demand.features.columns import Floats
+from demand.features.compiled import compiled
 from demand.features.text import Hashes, hash_values, mix
 
 # Categories with fewer ads are ranked among all ads.
@@ -63,16 +65,12 @@ class Ranks:
             their middle.
         """
         answers = np.asarray(predicted, dtype=np.float64)
-        keys = _keys(categories)
-        place = np.searchsorted(self.keys, keys)
-        known = np.zeros(len(keys), dtype=bool)
-        inside = place < len(self.keys)
-        known[inside] = self.keys[place[inside]] == keys[inside]
-        rows = self.quantiles[np.where(known, place, len(self.keys))].astype(np.float64)
-        below = (rows < answers[:, None]).sum(axis=1)
-        upto = (rows <= answers[:, None]).sum(axis=1)
-        shares: Floats = (below + upto) / (2.0 * len(_LEVELS))
-        return shares
+        return _shares(self.keys, self._levels, _keys(categories), answers)
+
+    @cached_property
+    def _levels(self) -> Floats:
+        """The quantiles in a type that machine code can compare."""
+        return self.quantiles.astype(np.float64)
 
     def store(self, arrays: dict[str, NDArray[Any]], name: str) -> None:
         """Put the table into ``arrays`` under two names that begin with ``name``."""
@@ -89,3 +87,18 @@ def _keys(categories: Sequence[str | None]) -> NDArray[np.uint32]:
     hashes: Hashes = mix(hash_values(list(categories)), _SALT)
     keys: NDArray[np.uint32] = (hashes >> np.uint64(32)).astype(np.uint32)
     return keys
+
+
+@compiled
+def _shares(
+    known: NDArray[np.uint32], levels: Floats, keys: NDArray[np.uint32], answers: Floats
+) -> Floats:
+    shares = np.empty(len(answers), np.float64)
+    for row in range(len(answers)):
+        place = np.searchsorted(known, keys[row])
+        if place == len(known) or known[place] != keys[row]:
+            place = len(known)
+        below = np.searchsorted(levels[place], answers[row])
+        upto = np.searchsorted(levels[place], answers[row], side="right")
+        shares[row] = (below + upto) / (2.0 * levels.shape[1])
+    return shares

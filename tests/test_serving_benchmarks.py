@@ -64,8 +64,9 @@ def measured(flask_ms: float = 0.5) -> Measured:
         batches={PREDICTOR: [30e3] * 3, MODEL_SERVER: [15e3] * 3, FLASK: [14e3] * 3},
         one=[[3e-4]] * 3,
         running={
-            MODEL_SERVER: Running([2.0, 2.5, 3.0], 15.0, 300.0),
-            FLASK: Running([1.0, 1.5, 2.0], 100.0, 200.0),
+            MODEL_SERVER: Running([2.0, 2.5, 3.0], 315.0),
+            FLASK: Running([1.0, 1.5, 2.0], 200.0),
+            EMPTY: Running([], 400.0),
         },
     )
 

@@ -19,6 +19,8 @@ from demand.errors import EXIT_ERROR
 if TYPE_CHECKING:
     from demand.commands.parsers import Commands
 
+_WORKERS = 4  # of the API, by default
+
 
 def add_serving(commands: Commands) -> None:
     """Add what changes or shows what serves: status, serve, stop, rollback, history."""
@@ -77,11 +79,17 @@ def add_api(commands: Commands) -> None:
         metavar="URL",
         help="a site whose pages may ask (CORS); may be given more than once",
     )
+    api.add_argument(
+        "--workers",
+        type=whole_number(1, 64),
+        default=min(os.cpu_count() or 1, _WORKERS),
+        help=f"processes that answer (default: one a core, at most {_WORKERS})",
+    )
     api.add_argument("--quiet", action="store_true", help="no line a request")
 
 
 def _status(arguments: argparse.Namespace) -> int:
-    from demand.serving.server import status
+    from demand.serving.status import status
 
     found = status()
     if arguments.json:
@@ -148,6 +156,7 @@ def _api(arguments: argparse.Namespace) -> int:
         token=os.environ.get(TOKEN_VARIABLE) or None,
         origins=tuple(arguments.origin),
         access_log=not arguments.quiet,
+        workers=arguments.workers,
     )
     serve_api(ApiPlace(arguments.host, arguments.port, model, arguments.model_server), settings)
     return 0

@@ -21,6 +21,7 @@ SERVING = (
     "fastapi",
     "flask",
     "gunicorn",
+    "gunicorn-h1c",
     "httptools",
     "jinja2",
     "mlflow-skinny",

@@ -1,19 +1,15 @@
-"""The Flask application: routes, and what surrounds every one of them."""
+"""The Flask application: its routes, and what becomes of what goes wrong in them."""
 
 from __future__ import annotations
 
 import hmac
 import json
 import logging
-import re
 import threading
-import time
-import uuid
 from contextlib import nullcontext
-from http import HTTPStatus
 from typing import Any
 
-from flask import Flask, Response, g, request
+from flask import Flask, Response, request
 from werkzeug.exceptions import ClientDisconnected, HTTPException
 
 from demand.errors import AdError, ServingError
@@ -26,6 +22,7 @@ from demand.serving.api.description import openapi, page
 from demand.serving.api.overload import Admission
 from demand.serving.api.problems import Problem, from_http
 from demand.serving.api.settings import ApiSettings
+from demand.serving.api.surroundings import ADS, REQUEST_ID, VERSION, Surroundings
 from demand.serving.api.telemetry import AccessLog, Telemetry
 from demand.serving.api.upstream import ModelServerUpstream
 from demand.serving.json_body import decode_json
@@ -33,15 +30,8 @@ from demand.serving.json_body import decode_json
 _log = logging.getLogger("demand.api")
 # These tell nothing but that and how the process lives.
 _OPEN_TO_ALL = ("health", "ready", "describe", "documentation")
+_ENCODER = json.JSONEncoder(ensure_ascii=False, allow_nan=False)
 _FEW = 100  # ads that take some milliseconds
-_REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
-_HEADERS = {
-    "X-Content-Type-Options": "nosniff",
-    "X-Frame-Options": "DENY",
-    "Referrer-Policy": "no-referrer",
-    "Cache-Control": "no-store",
-    "Content-Security-Policy": "default-src 'none'; style-src 'unsafe-inline'",
-}
 
 
 def create_app(
@@ -66,10 +56,12 @@ def create_app(
     app = Flask("demand")
     app.config["MAX_CONTENT_LENGTH"] = settings.body_bytes
     # Apart, so that those who wait for a model server keep nobody from the model here.
-    answering, passing_on = Admission(settings.in_flight), Admission(settings.passed_on)
-    telemetry = Telemetry(champions, (answering, passing_on))
+    telemetry = Telemetry(champions)
+    answering = Admission(settings.in_flight, telemetry.in_flight)
+    passing_on = Admission(settings.passed_on, telemetry.in_flight)
     computing = threading.Lock()
-    _surround(app, settings, telemetry, access_log)
+    if settings.token is not None:
+        _guard(app, settings.token)
     _answer_problems(app)
     _add_facts(app, champions, settings, telemetry)
 
@@ -86,7 +78,7 @@ def create_app(
             with computing if len(ads) <= _FEW else nullcontext():
                 answers = serving.predictor.answer(AdColumns.from_typed(typed_records(ads)))
             found = _as_json(answers, serving.version)
-            g.ads, g.version = len(ads), serving.version
+            request.environ[ADS], request.environ[VERSION] = len(ads), serving.version
             return _json(found if isinstance(asked, list) else found[0])
 
     @app.post("/invocations")
@@ -98,6 +90,9 @@ def create_app(
             answer = upstream.ask("POST", "/invocations", body, request.content_type or "")
         return Response(answer.body, answer.status, answer.headers)
 
+    routes = [rule.rule for rule in app.url_map.iter_rules()]
+    around = Surroundings(app.wsgi_app, routes, settings, telemetry, access_log)
+    app.wsgi_app = around  # type: ignore[method-assign]
     return app
 
 
@@ -128,7 +123,7 @@ def _add_facts(
         limits = {
             "body_bytes": settings.body_bytes,
             "ads": settings.ads,
-            "in_flight": settings.in_flight,
+            "in_flight": settings.in_flight * settings.workers,
         }
         return _json({**about, "limits": limits})
 
@@ -145,46 +140,17 @@ def _add_facts(
         return Response(documentation_page, content_type="text/html; charset=utf-8")
 
 
-def _surround(
-    app: Flask, settings: ApiSettings, telemetry: Telemetry, access_log: AccessLog | None
-) -> None:
-    """Add what every request goes through."""
+def _guard(app: Flask, token: str) -> None:
+    """Demand the bearer token of every request but those that tell nothing."""
 
     @app.before_request
-    def arrive() -> None:
-        g.started = time.perf_counter()
-        given = request.headers.get("X-Request-Id", "")
-        g.request_id = given if _REQUEST_ID.fullmatch(given) else uuid.uuid4().hex
-        preflight = request.method == "OPTIONS"
-        if settings.token is not None and request.endpoint not in _OPEN_TO_ALL and not preflight:
-            _demand_token(settings.token)
-
-    @app.after_request
-    def leave(answer: Response) -> Response:
-        if answer.status_code >= 400 and answer.status_code != HTTPStatus.REQUEST_TIMEOUT:
-            _discard_body(settings.body_bytes)
-        answer.headers.update(_HEADERS)
-        answer.headers["X-Request-Id"] = g.request_id
-        origin = request.headers.get("Origin")
-        if origin is not None and origin in settings.origins:
-            answer.headers["Access-Control-Allow-Origin"] = origin
-            answer.headers["Access-Control-Allow-Headers"] = "Authorization, Content-Type"
-            answer.headers["Vary"] = "Origin"
-        seconds = time.perf_counter() - g.started
-        route = request.url_rule.rule if request.url_rule else "other"
-        ads = g.get("ads", 0)
-        telemetry.count(route, answer.status_code, seconds, ads)
-        if access_log is not None:
-            access_log.write(
-                id=g.request_id,
-                method=request.method,
-                route=route,
-                status=answer.status_code,
-                ms=round(seconds * 1000, 2),
-                ads=ads,
-                version=g.get("version"),
-            )
-        return answer
+    def demand_token() -> None:
+        if request.endpoint in _OPEN_TO_ALL or request.method == "OPTIONS":
+            return
+        given = request.headers.get("Authorization", "")
+        expected = f"Bearer {token}"
+        if not hmac.compare_digest(given.encode("utf-8", "replace"), expected.encode()):
+            raise Problem(401, "this API wants a bearer token in the header Authorization")
 
 
 def _answer_problems(app: Flask) -> None:
@@ -213,23 +179,10 @@ def _answer_problems(app: Flask) -> None:
 
     @app.errorhandler(Exception)
     def failed(_: Exception) -> Response:
-        _log.exception("request %s failed", g.get("request_id"))
+        request_id = request.environ.get(REQUEST_ID)
+        _log.exception("request %s failed", request_id)
         why = "the request failed here: the server's log says why, under the id of the request"
-        return Problem(500, why, request_id=g.get("request_id")).response()
-
-
-def _demand_token(token: str) -> None:
-    given = request.headers.get("Authorization", "")
-    expected = f"Bearer {token}"
-    if not hmac.compare_digest(given.encode("utf-8", "replace"), expected.encode()):
-        raise Problem(401, "this API wants a bearer token in the header Authorization")
-
-
-def _discard_body(limit: int) -> None:
-    """Read what is left of a refused body, so that the connection can be kept."""
-    if (request.content_length or 0) <= limit and request.method == "POST":
-        while request.stream.read(2**16):
-            pass
+        return Problem(500, why, request_id=request_id).response()
 
 
 def _model(champions: Champions) -> Serving:
@@ -266,5 +219,4 @@ def _as_json(answers: Answers, version: str) -> list[dict[str, object]]:
 
 
 def _json(value: object) -> Response:
-    text = json.dumps(value, ensure_ascii=False, allow_nan=False)
-    return Response(text, content_type="application/json")
+    return Response(_ENCODER.encode(value).encode(), content_type="application/json")

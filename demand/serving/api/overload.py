@@ -6,6 +6,8 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+from prometheus_client import Gauge
+
 from demand.serving.api.problems import Problem
 
 
@@ -16,12 +18,13 @@ class Admission:
     ----------
     limit
         Requests that may be answered at the same time.
+    in_flight
+        Tells how many are.
     """
 
-    def __init__(self, limit: int) -> None:
+    def __init__(self, limit: int, in_flight: Gauge) -> None:
         self._free = threading.BoundedSemaphore(limit)
-        self._lock = threading.Lock()
-        self.in_flight = 0
+        self._in_flight = in_flight
 
     @contextmanager
     def admitted(self) -> Iterator[None]:
@@ -34,11 +37,9 @@ class Admission:
         """
         if not self._free.acquire(blocking=False):
             raise Problem(503, "too many requests at a time: try again in a second")
-        with self._lock:
-            self.in_flight += 1
+        self._in_flight.inc()
         try:
             yield
         finally:
-            with self._lock:
-                self.in_flight -= 1
+            self._in_flight.dec()
             self._free.release()

@@ -4,32 +4,23 @@ from __future__ import annotations
 
 import logging
 import os
-import socket
 import sys
+import tempfile
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 from urllib.parse import urlsplit
 
 from flask import Flask
-from gunicorn.app.base import BaseApplication
-from gunicorn.workers.gthread import ThreadWorker
 
 from demand.errors import ConfigError
 from demand.serving.api.application import create_app
-from demand.serving.api.champions import Champions, FixedModel, FollowedChampion
+from demand.serving.api.champions import FixedModel, FollowedChampion
 from demand.serving.api.settings import ApiSettings
-from demand.serving.api.telemetry import AccessLog
+from demand.serving.api.telemetry import AccessLog, share_metrics
 from demand.serving.api.upstream import ModelServerUpstream, active_address
+from demand.serving.api.workers import Follow, Gunicorn
 from demand.serving.listening import listen
 from demand.state import home
-
-# Far more threads than requests that are let in, so that the others hear no at once.
-_THREADS_BESIDE = 48
-_KEEP_ALIVE_S = 75
-_GRACE_S = 15
-_SILENT_S = 60
-_CLIENT_S = 30.0
 
 
 @dataclass(frozen=True)
@@ -65,83 +56,36 @@ def serve_api(place: ApiPlace, settings: ApiSettings) -> None:
     ModelError
         The folder of ``place.model`` holds no whole model.
     """
+    logging.basicConfig(level=logging.INFO, format="%(levelname)s %(message)s")
     address = None if place.model_server is None else _checked(place.model_server)
-    if place.model is not None:
-        # What is wrong with it is better said here than by every worker.
-        FixedModel(*place.model)
     with listen(place.host, place.port) as listener:
         bound = listener.getsockname()
         shown = f"[{bound[0]}]" if ":" in bound[0] else bound[0]
         print(f"the API answers at http://{shown}:{bound[1]}", file=sys.stderr, flush=True)
         descriptor = os.dup(listener.fileno())
         os.set_inheritable(descriptor, True)
-        _Gunicorn(descriptor, settings, lambda: _application(place.model, address, settings)).run()
+        with tempfile.TemporaryDirectory(prefix="demand-api-") as metrics:
+            share_metrics(Path(metrics))
+            Gunicorn(descriptor, settings, *_parts(place, address, settings)).run()
 
 
-def _application(
-    model: tuple[Path, str] | None, address: str | None, settings: ApiSettings
-) -> Flask:
-    """Return the application; called in the worker, whose threads it starts."""
-    logging.basicConfig(level=logging.INFO, format="%(levelname)s %(message)s")
-    champions: Champions
-    if model is not None:
-        champions = FixedModel(*model)
+def _parts(place: ApiPlace, address: str | None, settings: ApiSettings) -> tuple[Flask, Follow]:
+    """Return the application, and what each worker calls before it answers."""
+    champions: FixedModel | FollowedChampion
+    follow: Follow
+    if place.model is not None:
+        champions, follow = FixedModel(*place.model), _nothing
     else:
-        followed = FollowedChampion(home())
-        followed.start()
-        champions = followed
+        champions = FollowedChampion(home())
+        champions.look()
+        follow = champions.start
     where = active_address(home()) if address is None else lambda: address
     log = AccessLog() if settings.access_log else None
-    return create_app(champions, ModelServerUpstream(where), settings, log)
+    return create_app(champions, ModelServerUpstream(where), settings, log), follow
 
 
-class _ImpatientSocket(socket.socket):
-    """A socket of which no read or write blocks for longer than ``_CLIENT_S``."""
-
-    def setblocking(self, flag: bool) -> None:
-        """Block, but not for ever; or not at all."""
-        self.settimeout(_CLIENT_S if flag else 0.0)
-
-
-class ImpatientWorker(ThreadWorker):  # type: ignore[misc]
-    """Gunicorn's worker of threads, for which a request that stops coming has an end.
-
-    By itself it lets a client hold a thread for as long as it likes.
-    """
-
-    def enqueue_req(self, conn: Any) -> None:
-        """Hand a connection to a thread, with a socket that does not wait for ever."""
-        if not isinstance(conn.sock, _ImpatientSocket):
-            conn.sock = _ImpatientSocket(fileno=conn.sock.detach())
-        super().enqueue_req(conn)
-
-
-class _Gunicorn(BaseApplication):  # type: ignore[misc]
-    """Gunicorn without its command line: one process, whose threads share the model."""
-
-    def __init__(self, descriptor: int, settings: ApiSettings, load: Any) -> None:
-        self._descriptor = descriptor
-        self._settings = settings
-        self._load = load
-        super().__init__()
-
-    def load_config(self) -> None:
-        options = {
-            "bind": f"fd://{self._descriptor}",
-            "worker_class": f"{__name__}.ImpatientWorker",
-            "workers": 1,
-            "threads": self._settings.in_flight + self._settings.passed_on + _THREADS_BESIDE,
-            "keepalive": _KEEP_ALIVE_S,
-            "timeout": _SILENT_S,
-            "graceful_timeout": _GRACE_S,
-            "loglevel": "warning",
-            "proc_name": "demand-api",
-        }
-        for name, value in options.items():
-            self.cfg.set(name, value)
-
-    def load(self) -> Flask:
-        return self._load()  # type: ignore[no-any-return]
+def _nothing() -> None:
+    """Follow nothing: a model from a folder stays."""
 
 
 def _checked(url: str) -> str:

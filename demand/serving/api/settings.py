@@ -18,10 +18,13 @@ class ApiSettings:
     ads
         Most ads in a request; 413 beyond. This bounds the time of an answer, too.
     in_flight
-        Requests that are answered at a time; 503 beyond.
+        Requests that a worker answers at a time; 503 beyond.
     passed_on
-        Requests to the model server at a time, those included that wait until one that
-        was killed is back; 503 beyond.
+        Requests that a worker has with the model server at a time, those included that
+        wait until one that was killed is back; 503 beyond.
+    workers
+        Processes that answer: one interpreter keeps one core busy. They share the pages of
+        memory that they were forked with.
     token
         Bearer token that requests must carry; None: none is needed.
     origins
@@ -34,6 +37,7 @@ class ApiSettings:
     ads: int = 10_000
     in_flight: int = 16
     passed_on: int = 128
+    workers: int = 1
     token: str | None = None
     origins: tuple[str, ...] = ()
     access_log: bool = True
