@@ -71,7 +71,7 @@ def training(
     )
     if until == "evaluate":
         return
-    served, fits, _ = refit(
+    served, fits, market, _ = refit(
         predictor,
         epochs,
         training_ads,
@@ -87,6 +87,7 @@ def training(
         served,
         predictor,
         fits,
+        market,
         evaluation,
         metrics,
         test_ads,

@@ -28,6 +28,7 @@ def package(
     served: Predictor,
     predictor: Predictor,
     fits: dict[str, Any],
+    market: dict[str, Any],
     evaluation: Path,
     metrics: dict[str, float],
     test_ads: pd.DataFrame,
@@ -75,11 +76,13 @@ def package(
         page = write_card(card, reports)
         publish(reports, reports_folder("training"))
         run = open_run(logged_model["run_id"])
-        if fits["refit"]:
-            model_id = log_model(
-                run, served, test_ads.head(SAMPLES_MAX), held_out=predictor, card=reports
-            )
-        else:
-            model_id = log_model(run, served, test_ads.head(SAMPLES_MAX), card=reports)
+        model_id = log_model(
+            run,
+            served,
+            test_ads.head(SAMPLES_MAX),
+            held_out=predictor if fits["refit"] else None,
+            card=reports,
+            market=market,
+        )
         shown = HTMLString(page.read_text(encoding="utf-8"))
     return {"run_id": run.run_id, "model_id": model_id}, shown, reports

@@ -17,6 +17,7 @@ from typing import Any
 
 from jinja2 import Environment, StrictUndefined
 
+from demand.evaluation.card_data import card_data
 from demand.evaluation.card_tables import (
     calibration_table,
     champion_ads,
@@ -45,25 +46,30 @@ from demand.evaluation.markdown import (
 )
 from demand.evaluation.reports_mlp import ReportsMLP
 from demand.reference import reference
-from demand.state import write_aside
+from demand.state import write_aside, write_json
 
 __all__ = ["Card", "Coverage", "Fits", "ModelFacts", "model_card", "write_card"]
 
 MARKDOWN_FILE = "model_card.md"
 HTML_FILE = "model_card.html"
+DATA_FILE = "card.json"
 _TITLE = "Model card: deal probability of classified ads"
 
 
 @dataclass(frozen=True)
 class Card:
-    """A model card in both its forms."""
+    """A model card in its three forms: to read, to look at, and for programs.
+
+    ``data`` is that of :func:`demand.evaluation.card_data.card_data`.
+    """
 
     markdown: str
     html: str
+    data: dict[str, Any]
 
 
 def model_card(facts: ModelFacts) -> Card:
-    """Return the card of a model as Markdown and as a page that needs nothing but itself."""
+    """Return the card of a model as Markdown, as a page that needs only itself, and as data."""
     environment = Environment(  # noqa: S701 - what it writes is Markdown; finalize escapes for that
         finalize=lambda value: value if isinstance(value, Markdown) else escaped(value),
         trim_blocks=True,
@@ -77,11 +83,12 @@ def model_card(facts: ModelFacts) -> Card:
         rendered = template.render(context, plots=plots, plot=plot, others=other_plots(plots))
         return re.sub(r"\n{3,}", "\n\n", rendered.strip()) + "\n"
 
-    return Card(text({}), markdown_page(text(facts.plots), _TITLE, facts.plots))
+    page = markdown_page(text(facts.plots), _TITLE, facts.plots)
+    return Card(text({}), page, card_data(facts))
 
 
 def write_card(card: Card, folder: Path) -> Path:
-    """Write ``model_card.md`` and ``model_card.html``; return the page's path.
+    """Write ``model_card.md``, ``model_card.html`` and ``card.json``; return the page's path.
 
     Raises
     ------
@@ -91,6 +98,7 @@ def write_card(card: Card, folder: Path) -> Path:
     for name, text in ((MARKDOWN_FILE, card.markdown), (HTML_FILE, card.html)):
         with write_aside(folder / name) as temporary:
             temporary.write_text(text, encoding="utf-8")
+    write_json(folder / DATA_FILE, card.data)
     return folder / HTML_FILE
 
 

@@ -36,8 +36,8 @@ def slice_errors(
     -------
     DataFrame
         A row a slice: ``slice`` (the division), ``value``, ``rows``, ``rmse``, ``mae``,
-        ``bias`` (mean of prediction - truth) and ``ratio`` (RMSE over that of all rows;
-        NaN where that is 0).
+        ``bias`` (mean of prediction - truth), ``ratio`` (RMSE over that of all rows; NaN
+        where that is 0), ``actual_mean`` and ``predicted_mean``.
 
     Raises
     ------
@@ -47,7 +47,15 @@ def slice_errors(
     truth, answer = paired_rows(actual, predicted)
     with np.errstate(invalid="ignore", over="ignore"):
         error = answer - truth
-        errors = pd.DataFrame({"mse": error**2, "mae": np.abs(error), "bias": error})
+        errors = pd.DataFrame(
+            {
+                "mse": error**2,
+                "mae": np.abs(error),
+                "bias": error,
+                "actual_mean": truth,
+                "predicted_mean": answer,
+            }
+        )
     parts = []
     for name, series in by.items():
         if len(series) != len(truth):
@@ -57,6 +65,7 @@ def slice_errors(
         part["value"] = [MISSING if pd.isna(value) else str(value) for value in part["value"]]
         parts.append(part[part["rows"] >= min_rows].assign(slice=name))
     columns = ["slice", "value", "rows", "rmse", "mae", "bias", "ratio"]
+    columns += ["actual_mean", "predicted_mean"]
     if not parts:
         return pd.DataFrame(columns=columns)
     table = pd.concat(parts, ignore_index=True)

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import importlib.metadata
+import json
 import shutil
 import tempfile
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,9 +15,10 @@ import numpy as np
 import demand
 from demand.ads import INPUT_COLUMNS, REQUEST_REQUIRED
 from demand.ingestion.records import frame_from_records
+from demand.serving.facts import CARD_FOLDER, MARKET_FILE
 from demand.serving.loader import Predicts
 from demand.serving.tracking import TrackedRun, quiet_mlflow
-from demand.state import read_json, write_json
+from demand.state import read_json, write_aside, write_json
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -91,6 +94,7 @@ def save_model(
     run_id: str | None = None,
     held_out: Predicts | None = None,
     card: Path | None = None,
+    market: Mapping[str, Any] | None = None,
     loader_module: str = LOADER,
 ) -> None:
     """Write the Predictor as an MLflow model.
@@ -111,6 +115,8 @@ def save_model(
         that it has not seen.
     card
         Folder with the model card, to travel with the model.
+    market
+        Of the ads that it learnt from, see :func:`demand.market.market`; travels, too.
     loader_module
         Module with ``_load_pyfunc(path)``.
     """
@@ -136,7 +142,12 @@ def save_model(
     if held_out is not None:
         held_out.save(folder / HELD_OUT)
     if card is not None:
-        shutil.copytree(card, folder / "card")
+        shutil.copytree(card, folder / CARD_FOLDER)
+    if market is not None:
+        # Without indents: half the size, and people read the page that is made of it.
+        text = json.dumps(market, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
+        with write_aside(folder / MARKET_FILE) as temporary_file:
+            temporary_file.write_text(text, encoding="utf-8")
     answers = predictor.predict(samples)
     write_json(
         folder / SAMPLES_FILE, {"ads": records(samples), "predictions": [float(p) for p in answers]}
@@ -150,6 +161,7 @@ def log_model(
     *,
     held_out: Predicts | None = None,
     card: Path | None = None,
+    market: Mapping[str, Any] | None = None,
     loader_module: str = LOADER,
 ) -> str:
     """Log the Predictor as a model of ``run``, see :func:`save_model`; return MLflow's model id.
@@ -176,6 +188,7 @@ def log_model(
                 run_id=run.run_id,
                 held_out=held_out,
                 card=card,
+                market=market,
                 loader_module=loader_module,
             )
             client.log_model_artifacts(model_id, str(folder))

@@ -2,7 +2,8 @@
 
 ``python -m demand.serving.model_server FOLDER --port N`` loads an MLflow model as
 ``mlflow models serve --env-manager local`` does and answers as it does: ``GET /ping``,
-``/health``, ``/version``, ``POST /invocations``. What differs is ``/invocations``:
+``/health``, ``/version``, ``POST /invocations``. ``GET /market`` and ``/card`` are ours: they
+tell of the model, where it was packaged with them. What differs is ``/invocations``:
 
 - JSON is read by :mod:`demand.serving.payload`, which names the field and the ad that
   are wrong, unknown columns among them (MLflow drops those without a word);
@@ -27,6 +28,7 @@ import numpy as np
 import numpy.typing as npt
 
 from demand.errors import AdError, DemandError, ModelError
+from demand.serving.facts import NO_FACTS, Facts, read_facts
 from demand.serving.json_body import decode_json
 from demand.serving.listening import inherited, listen
 from demand.serving.loader import Predicts, ServedPredictor
@@ -86,9 +88,17 @@ class ModelServer:
         Of the registered model; sent with every answer.
     limits
         See :class:`Limits`.
+    facts
+        What can be told of the model.
     """
 
-    def __init__(self, model: Any, version: str, limits: Limits | None = None) -> None:
+    def __init__(
+        self,
+        model: Any,
+        version: str,
+        limits: Limits | None = None,
+        facts: Facts = NO_FACTS,
+    ) -> None:
         from mlflow.pyfunc import scoring_server
 
         self._model = model
@@ -96,24 +106,26 @@ class ModelServer:
         self._mlflow: App = scoring_server.init(model)
         self._header = (VERSION_HEADER.encode(), version.encode())
         self._limits = limits or Limits()
+        self._told = {"/market": facts.market, "/card": facts.card}
 
     async def __call__(self, scope: Message, receive: Receive, send: Send) -> None:
-        """Answer ``POST /invocations``; all else is MLflow's."""
+        """Answer ``POST /invocations`` and what is told of the model; all else is MLflow's."""
 
         async def send_with_version(message: Message) -> None:
             if message["type"] == "http.response.start":
                 message["headers"] = [*message.get("headers", ()), self._header]
             await send(message)
 
-        ours = scope["type"] == "http" and scope["path"] == "/invocations"
-        if not ours or scope["method"] != "POST":
+        asked = (scope["method"], scope["path"]) if scope["type"] == "http" else ("", "")
+        invoked = asked == ("POST", "/invocations")
+        if not invoked and not (asked[0] in ("GET", "HEAD") and asked[1] in self._told):
             await self._mlflow(scope, receive, send_with_version)
             return
         try:
-            body = await self._body(receive)
-            content_type = dict(scope["headers"]).get(b"content-type", b"").decode("latin-1")
-            answering = asyncio.to_thread(self._answer, body, content_type)
-            status, answer = 200, await asyncio.wait_for(answering, self._limits.seconds)
+            if invoked:
+                status, answer = 200, await self._invoked(scope, receive)
+            else:
+                status, answer = 200, self._tell(asked[1])
         except _RefusedError as refused:
             status, answer = refused.status, refused.body
         except TimeoutError:
@@ -127,6 +139,18 @@ class ModelServer:
             {"type": "http.response.start", "status": status, "headers": headers}
         )
         await send({"type": "http.response.body", "body": answer})
+
+    async def _invoked(self, scope: Message, receive: Receive) -> bytes:
+        body = await self._body(receive)
+        content_type = dict(scope["headers"]).get(b"content-type", b"").decode("latin-1")
+        answering = asyncio.to_thread(self._answer, body, content_type)
+        return await asyncio.wait_for(answering, self._limits.seconds)
+
+    def _tell(self, path: str) -> bytes:
+        fact = self._told[path]
+        if fact.body is None:
+            raise _RefusedError(404, "RESOURCE_DOES_NOT_EXIST", fact.why)
+        return fact.body
 
     async def _body(self, receive: Receive) -> bytes:
         limit = self._limits.body_bytes
@@ -214,7 +238,7 @@ def load_application(folder: Path, version: str) -> ModelServer:
     except Exception as error:  # whatever a damaged model makes its loader raise
         said = f"{type(error).__name__}: {error}"
         raise ModelError(f"cannot load the MLflow model in {folder}: {said}") from error
-    return ModelServer(model, version)
+    return ModelServer(model, version, facts=read_facts(folder, version))
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 import re
 from html import unescape
 from pathlib import Path
@@ -160,13 +161,14 @@ def test_the_same_facts_give_the_same_card(facts: ModelFacts) -> None:
     assert model_card(facts) == model_card(facts)
 
 
-def test_both_files_are_written(facts: ModelFacts, tmp_path: Path) -> None:
+def test_all_three_files_are_written(facts: ModelFacts, tmp_path: Path) -> None:
     card = model_card(facts)
     page = write_card(card, tmp_path / "reports")
     assert page == tmp_path / "reports" / "model_card.html"
     assert page.read_text(encoding="utf-8") == card.html
     assert page.with_suffix(".md").read_text(encoding="utf-8") == card.markdown
-    assert len(list(page.parent.iterdir())) == 2
+    assert json.loads(page.with_name("card.json").read_text(encoding="utf-8")) == card.data
+    assert len(list(page.parent.iterdir())) == 3
 
 
 def test_a_name_that_is_no_unicode_can_be_written(facts: ModelFacts, tmp_path: Path) -> None:

@@ -33,13 +33,21 @@ def test_slice_errors_of_known_rows() -> None:
     kinds = pd.Series(["a", "a", "b", "b"], index=[9, 8, 7, 6])
     table = slice_errors([0, 0, 0, 0], [0.1, -0.1, 0.3, 0.3], {"kind": kinds})
     overall = math.sqrt(0.05)
-    assert table.columns.tolist() == ["slice", "value", "rows", "rmse", "mae", "bias", "ratio"]
+    columns = ["slice", "value", "rows", "rmse", "mae", "bias", "ratio"]
+    assert table.columns.tolist() == [*columns, "actual_mean", "predicted_mean"]
     assert table["value"].tolist() == ["a", "b"]
     assert table["rows"].tolist() == [2, 2]
     assert table["rmse"].tolist() == pytest.approx([0.1, 0.3])
     assert table["mae"].tolist() == pytest.approx([0.1, 0.3])
     assert table["bias"].tolist() == pytest.approx([0.0, 0.3])
     assert table["ratio"].tolist() == pytest.approx([0.1 / overall, 0.3 / overall])
+
+
+def test_slices_have_the_means_of_truth_and_prediction() -> None:
+    kinds = pd.Series(["a", "a", "b"])
+    table = slice_errors([0.2, 0.4, 1.0], [0.1, 0.1, 0.5], {"kind": kinds})
+    assert table["actual_mean"].tolist() == pytest.approx([0.3, 1.0])
+    assert table["predicted_mean"].tolist() == pytest.approx([0.1, 0.5])
 
 
 def test_small_slices_are_left_out() -> None:

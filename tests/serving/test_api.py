@@ -30,6 +30,7 @@ from demand.serving.api.champions import Serving
 from demand.serving.api.settings import ApiSettings
 from demand.serving.api.telemetry import AccessLog
 from demand.serving.api.upstream import ModelServerUpstream
+from demand.serving.facts import Fact, Facts
 from demand.serving.mlflow_model import records
 from tests.ads_factory import make_ads
 from tests.tiny_model import tiny_predictor
@@ -74,6 +75,8 @@ ROUTES = [
     ("/predict", "POST", WRONG),
     ("/info", "GET", GOOD),
     ("/ready", "GET", GOOD),
+    ("/market", "GET", GOOD),
+    ("/card", "GET", GOOD),
     ("/metrics", "GET", GOOD),
 ]
 
@@ -223,6 +226,41 @@ def test_the_facts_of_the_champion_are_told(client: FlaskClient) -> None:
     assert about["model_version"] == "7"
     assert about["metrics"] == {"rmse": 0.24}
     assert client.get("/ready").get_json()["model_version"] == "7"
+
+
+@pytest.mark.parametrize("path", ["/market", "/card"])
+def test_a_model_without_facts_says_so(client: FlaskClient, path: str) -> None:
+    found = client.get(path)
+    assert (found.status_code, found.content_type) == (404, "application/problem+json")
+    assert "packaged without it" in json.loads(found.data)["detail"]
+
+
+def test_the_market_and_the_card_of_what_answers_are_told(held: Held) -> None:
+    lines = io.StringIO()
+    client = client_of(held, access_log=AccessLog(lines))
+    for version in ("8", "9"):
+        card = json.dumps({"model_version": version}).encode()
+        facts = Facts(Fact('{"имя": 1}'.encode()), Fact(card))
+        held.serving = Serving(tiny_predictor(), version, "", {}, "now", facts)
+        assert client.get("/card").get_json() == {"model_version": version}
+        found = client.get("/market")
+        assert (found.get_json(), found.content_type) == ({"имя": 1}, "application/json")
+    logged = [json.loads(line)["version"] for line in lines.getvalue().splitlines()]
+    assert logged == ["8", "8", "9", "9"]
+
+
+@pytest.mark.parametrize("path", ["/market", "/card"])
+def test_what_is_told_of_the_model_is_behind_the_token(held: Held, path: str) -> None:
+    client = client_of(held, ApiSettings(token="secret"))
+    assert client.get(path).status_code == 401
+    assert client.get(path, headers={"Authorization": "Bearer secret"}).status_code == 404
+
+
+@pytest.mark.parametrize("path", ["/market", "/card"])
+def test_without_a_model_there_is_nothing_to_tell(path: str) -> None:
+    found = client_of(Held(None, "no model was promoted yet")).get(path)
+    assert found.status_code == 503
+    assert json.loads(found.data)["detail"] == "no model was promoted yet"
 
 
 def test_metrics_count_requests_and_ads(client: FlaskClient) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 import sqlite3
 import time
@@ -12,7 +13,8 @@ import pytest
 from demand.errors import ModelError, StateError
 from demand.serving.alias import read_champion
 from demand.serving.api.champions import FixedModel, FollowedChampion
-from demand.serving.mlflow_model import log_model
+from demand.serving.facts import CARD_FILE, NO_FACTS
+from demand.serving.mlflow_model import log_model, save_model
 from demand.serving.registry import Registry
 from demand.serving.tracking import tracked_run
 from demand.state import Home
@@ -23,7 +25,7 @@ from tests.tiny_model import tiny_predictor
 def register(place: Home, number: int) -> str:
     """Register a model of its own, and make it champion."""
     with tracked_run("training", tags={}) as run:
-        model_id = log_model(run, tiny_predictor(), make_ads(4))
+        model_id = log_model(run, tiny_predictor(), make_ads(4), market={"ads": number})
     registry = Registry(place)
     registry.register_challenger(
         model_id, data_md5=f"data {number}", fingerprint=f"{number}", metrics={"rmse": 0.2}, tags={}
@@ -52,6 +54,18 @@ def test_it_reads_what_the_registry_says(place: Home) -> None:
     assert found.source == expected.source
     assert found.files_sha256 == expected.files_sha256
     assert found.metrics == expected.metrics
+
+
+def test_what_is_told_is_that_of_the_champion(place: Home) -> None:
+    followed = FollowedChampion(place)
+    for number in (1, 2):
+        register(place, number)
+        followed.look()
+        assert followed.serving is not None
+        body = followed.serving.facts.market.body
+        assert body is not None
+        assert json.loads(body) == {"ads": number}
+        assert followed.serving.facts.card == NO_FACTS.card
 
 
 def test_a_change_is_followed_within_two_seconds(place: Home) -> None:
@@ -111,3 +125,25 @@ def test_a_model_from_a_folder_is_whole_or_refused(tmp_path: Path) -> None:
         FixedModel(tmp_path, "1")
     tiny_predictor().save(tmp_path / "model")
     assert FixedModel(tmp_path / "model", "1").serving is not None
+
+
+def test_a_model_from_a_folder_tells_what_lies_beside_it(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    folder = tmp_path / "model"
+    save_model(tiny_predictor(), folder, make_ads(4), market={"ads": 4})
+    (folder / CARD_FILE).parent.mkdir()
+    (folder / CARD_FILE).write_text('{"format": ')
+    serving = FixedModel(folder, "1").serving
+    assert serving is not None
+    assert serving.facts.market.body == b'{"ads":4}'
+    assert serving.facts.card.body is None
+    assert "card.json is damaged" in caplog.text
+
+
+def test_a_bare_predictor_has_nothing_to_tell(tmp_path: Path) -> None:
+    tiny_predictor().save(tmp_path / "model")
+    (tmp_path / "model" / "market.json").write_text("{}")
+    serving = FixedModel(tmp_path / "model", "1").serving
+    assert serving is not None
+    assert serving.facts == NO_FACTS

@@ -14,6 +14,7 @@ from starlette.testclient import TestClient
 
 from demand.errors import ModelError
 from demand.ingestion.records import frame_from_records
+from demand.serving.facts import CARD_FILE, Fact, Facts
 from demand.serving.mlflow_model import EXAMPLE_ADS, save_model
 from demand.serving.model_server import Limits, ModelServer, load_application
 from tests.serving.standin import LOADER, Standin
@@ -161,6 +162,42 @@ def test_a_failing_model_is_a_500_without_details(
     answer = client.post("/invocations", json={"inputs": [AD]})
     assert answer.status_code == 500
     assert "secret" not in answer.text
+
+
+def test_the_market_and_the_card_are_told(application: ModelServer) -> None:
+    facts = Facts(Fact('{"имя": 1}'.encode()), Fact(b'{"model_version": "7"}'))
+    client = TestClient(ModelServer(application._model, "7", facts=facts))  # type: ignore[arg-type]
+    for path, expected in (("/market", {"имя": 1}), ("/card", {"model_version": "7"})):
+        answer = client.get(path)
+        assert (answer.status_code, answer.json()) == (200, expected)
+        assert answer.headers["content-type"] == "application/json"
+        assert answer.headers["demand-model-version"] == "7"
+        assert client.head(path).headers["content-length"] == answer.headers["content-length"]
+        assert client.post(path, json={}).status_code in (404, 405)
+
+
+@pytest.mark.parametrize("path", ["/market", "/card"])
+def test_a_model_without_facts_says_so(client: TestClient, path: str) -> None:
+    answer = client.get(path)
+    assert answer.status_code == 404
+    assert answer.json() == {
+        "error_code": "RESOURCE_DOES_NOT_EXIST",
+        "message": "the model that answers was packaged without it",
+    }
+
+
+def test_a_damaged_card_keeps_no_model_from_answering(tmp_path: Path) -> None:
+    folder = tmp_path / "model"
+    market = {"format": 1}
+    ads = frame_from_records(EXAMPLE_ADS)
+    save_model(Standin(), folder, ads, market=market, loader_module=LOADER)
+    (folder / CARD_FILE).parent.mkdir()
+    (folder / CARD_FILE).write_text("no JSON")
+    client = TestClient(load_application(folder, "7"))  # type: ignore[arg-type]
+    assert client.get("/market").json() == market
+    assert client.get("/card").status_code == 404
+    assert "damaged" in client.get("/card").json()["message"]
+    assert client.post("/invocations", json={"inputs": [AD]}).status_code == 200
 
 
 def test_a_folder_without_a_model_is_named(tmp_path: Path) -> None:

@@ -19,6 +19,7 @@ from demand.intervals import COVERAGE
 from demand.predictor import Answers
 from demand.serving.api.champions import Champions, Serving
 from demand.serving.api.description import openapi, page
+from demand.serving.api.facts import add_model_facts
 from demand.serving.api.overload import Admission
 from demand.serving.api.problems import Problem, from_http
 from demand.serving.api.settings import ApiSettings
@@ -64,6 +65,7 @@ def create_app(
         _guard(app, settings.token)
     _answer_problems(app)
     _add_facts(app, champions, settings, telemetry)
+    add_model_facts(app, lambda: _model(champions))
 
     @app.post("/predict")
     def predict() -> Response:

@@ -13,6 +13,7 @@ from typing import Protocol
 from demand.errors import DemandError
 from demand.predictor import Predictor
 from demand.serving.alias import Champion, read_champion
+from demand.serving.facts import NO_FACTS, Facts, read_facts
 from demand.serving.model_files import load_predictor
 from demand.state import Home
 
@@ -36,6 +37,8 @@ class Serving:
         What it was trained on, and the figures of its evaluation.
     since
         ISO time in UTC since when it answers here.
+    facts
+        What can be told of it.
     """
 
     predictor: Predictor
@@ -43,6 +46,7 @@ class Serving:
     data_md5: str
     metrics: dict[str, float]
     since: str
+    facts: Facts = NO_FACTS
 
 
 class Champions(Protocol):
@@ -70,8 +74,11 @@ class FixedModel:
 
     def __init__(self, folder: Path, version: str) -> None:
         inner = folder / "data" / "predictor"
-        predictor = Predictor.load(inner if inner.is_dir() else folder)
-        self.serving: Serving | None = Serving(predictor, version, "", {}, _now())
+        packaged = inner.is_dir()
+        predictor = Predictor.load(inner if packaged else folder)
+        # Beside a bare Predictor may lie whatever shares its folder.
+        facts = read_facts(folder, version) if packaged else NO_FACTS
+        self.serving: Serving | None = Serving(predictor, version, "", {}, _now(), facts)
 
 
 class FollowedChampion:
@@ -141,7 +148,8 @@ class FollowedChampion:
 
 def _load(champion: Champion) -> Serving:
     predictor = load_predictor(champion.version, champion.source, champion.files_sha256)
-    return Serving(predictor, champion.version, champion.data_md5, champion.metrics, _now())
+    facts = read_facts(champion.source, champion.version)
+    return Serving(predictor, champion.version, champion.data_md5, champion.metrics, _now(), facts)
 
 
 def _now() -> str:

@@ -65,6 +65,8 @@ def openapi(settings: ApiSettings) -> dict[str, Any]:
         "/health": {"get": _get("health", "Whether this process lives", open_to_all=True)},
         "/ready": {"get": _get("ready", "Whether a model answers", 503, open_to_all=True)},
         "/info": {"get": _get("info", "Version, data and figures of the model", 401)},
+        "/market": {"get": _get("market", "Choices and usual values of its ads", 401, 404, 503)},
+        "/card": {"get": _get("card", "The model card, as data", 401, 404, 503)},
         "/metrics": {"get": _get("metrics", "Metrics for Prometheus", 401, media="text/plain")},
     }
     document: dict[str, Any] = {
