@@ -37,7 +37,7 @@ def schema_expectations(present: Collection[str]) -> list[Expectation]:
     """Every column exists, and the ``present`` ones have the type of their kind."""
     exist = [gxe.ExpectColumnToExist(column=c.name, meta={"rule": "exists"}) for c in COLUMNS]
     types = [
-        gxe.ExpectColumnTypeToBe(column=c.name, type_=DTYPES[c.kind], meta={"rule": "type"})
+        gxe.ExpectColumnTypeToBe(column=c.name, type_=DTYPES[c.kind].name, meta={"rule": "type"})
         for c in COLUMNS
         if c.name in present
     ]

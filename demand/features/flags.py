@@ -8,9 +8,21 @@ import numpy as np
 from numpy.typing import NDArray
 
 from demand.features.columns import AdColumns, Floats
-from demand.features.keys import PARAMS, Keys
+from demand.features.keys import PARAMS, VALUES, Keys
 from demand.features.text import MISSING, Hashes, hash_values
 from demand.reference import reference
+
+_OF_PARAMS = slice(VALUES.index(PARAMS[0]), VALUES.index(PARAMS[-1]) + 1)
+_NO_DAY = 7
+
+
+def _circle() -> Floats:
+    """Return sine and cosine of the days of the week, and zeros for no day; shape (2, 8)."""
+    angle = np.arange(7) * (2 * np.pi / 7)
+    return np.pad([np.sin(angle), np.cos(angle)], ((0, 0), (0, 1)))
+
+
+_DAYS = _circle()
 
 
 def flags(
@@ -29,12 +41,9 @@ def flags(
     known[1] = [image is not None for image in ads.text["image"]]
     known[1] = np.maximum(known[1], np.isfinite(ads.number["image_top_1"]))
     known[2] = no_description
-    for number, name in enumerate(PARAMS, start=3):
-        known[number] = keys.of(name) == MISSING
-    angle = ads.weekday * (2 * np.pi / 7)
-    day_missing = np.isnan(angle)
-    known[6] = np.where(day_missing, 0.0, np.sin(angle))
-    known[7] = np.where(day_missing, 0.0, np.cos(angle))
+    known[3:6] = keys.values[_OF_PARAMS] == MISSING
+    day = np.where(np.isnan(ads.weekday), _NO_DAY, ads.weekday).astype(np.intp)
+    known[6:8] = _DAYS[:, day]
     known[8:] = keys.of("user_type") == user_types
     return known
 

@@ -8,6 +8,7 @@ from functools import cache
 import numpy as np
 
 from demand.features.columns import AdColumns
+from demand.features.compiled import compiled
 from demand.features.text import Hashes, hash_values, join, mix
 from demand.reference import reference
 
@@ -17,7 +18,6 @@ _TEXTS = (*CHAIN, "region", "city", "user_type")
 VALUES = (*_TEXTS, "image_top_1")
 CATEGORY_LEVEL, PARAM_1_LEVEL, PARAM_2_LEVEL = 1, 2, 3
 IMAGE_CLASS_MAX = 1e9
-_LEVELS = np.arange(len(CHAIN), dtype=np.uint64)[:, None]
 
 
 @dataclass(frozen=True)
@@ -58,10 +58,7 @@ def hash_keys(ads: AdColumns) -> Keys:
     # What a cast to integers makes of other numbers depends on the machine.
     known = (image >= 0) & (image <= IMAGE_CLASS_MAX)
     values[-1] = np.where(known, image + 1, 0)
-    chain = values[: len(CHAIN)].copy()
-    for level in range(1, len(CHAIN)):
-        chain[level] = join(chain[level - 1], chain[level])
-    return Keys(values, chain, mix(chain, _LEVELS))
+    return Keys(values, *_chained(values[: len(CHAIN)]))
 
 
 def parents(given: list[str | None], categories: list[str | None]) -> list[str | None]:
@@ -77,3 +74,16 @@ def parents(given: list[str | None], categories: list[str | None]) -> list[str |
 @cache
 def _parent_of() -> dict[str, str]:
     return reference().parent_of
+
+
+@compiled
+def _chained(values: Hashes) -> tuple[Hashes, Hashes]:
+    """Join each level with those before it, and mix what is joined with its level."""
+    chain, mixed = np.empty_like(values), np.empty_like(values)
+    for row in range(values.shape[1]):
+        for level in range(values.shape[0]):
+            joined = values[level, row]
+            if level > 0:
+                joined = join(chain[level - 1, row], joined)
+            chain[level, row], mixed[level, row] = joined, mix(joined, np.uint64(level))
+    return chain, mixed

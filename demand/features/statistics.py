@@ -11,8 +11,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from demand.features.columns import Floats
+from demand.features.compiled import compiled
 from demand.features.group_means import GroupMeans
-from demand.features.keys import CATEGORY_LEVEL, CHAIN, PARAM_1_LEVEL, Keys
+from demand.features.keys import CATEGORY_LEVEL, PARAM_1_LEVEL, Keys
 from demand.features.text import Hashes, join, mix
 
 # Each statistic and the one that stands in for it where a group is unknown.
@@ -33,26 +34,53 @@ ABOVE = {
 }
 STATISTICS = tuple(ABOVE)
 _ABOVE = np.array([-1 if above is None else STATISTICS.index(above) for above in ABOVE.values()])
-# Of those beside the chain, whose levels have the salts before.
-_SALTS = np.arange(len(CHAIN), len(STATISTICS), dtype=np.uint64)[:, None]
 
 
 def statistics_keys(keys: Keys, price_bin: Hashes) -> Hashes:
     """Return the group of each ad for each of the statistics, shape (statistics, n)."""
-    category, param_1 = keys.chain[CATEGORY_LEVEL], keys.chain[PARAM_1_LEVEL]
-    image, region = keys.of("image_top_1"), keys.of("region")
-    beside = [
-        join(category, image),
-        join(category, keys.of("user_type")),
-        join(category, price_bin),
-        join(param_1, price_bin),
-        join(category, region),
-        image,
-        region,
-        join(region, keys.of("city")),
-    ]
-    mixed = mix(np.concatenate(beside).reshape(_SALTS.shape[0], -1), _SALTS)
-    return np.concatenate([keys.mixed_chain, mixed])
+    return _groups(
+        keys.mixed_chain,
+        keys.chain[CATEGORY_LEVEL],
+        keys.chain[PARAM_1_LEVEL],
+        keys.of("image_top_1"),
+        keys.of("user_type"),
+        keys.of("region"),
+        keys.of("city"),
+        price_bin,
+    )
+
+
+@compiled
+def _groups(
+    mixed_chain: Hashes,
+    category: Hashes,
+    param_1: Hashes,
+    image: Hashes,
+    user_type: Hashes,
+    region: Hashes,
+    city: Hashes,
+    price_bin: Hashes,
+) -> Hashes:
+    """Put those beside the chain behind it, in the order of ``STATISTICS``."""
+    levels, rows = mixed_chain.shape
+    groups = np.empty((levels + 8, rows), np.uint64)
+    for row in range(rows):
+        groups[:levels, row] = mixed_chain[:, row]
+        beside = (
+            join(category[row], image[row]),
+            join(category[row], user_type[row]),
+            join(category[row], price_bin[row]),
+            join(param_1[row], price_bin[row]),
+            join(category[row], region[row]),
+            image[row],
+            region[row],
+            join(region[row], city[row]),
+        )
+        for number in range(len(beside)):
+            # The levels of the chain have the salts before.
+            salt = np.uint64(levels + number)
+            groups[levels + number, row] = mix(beside[number], salt)
+    return groups
 
 
 def fit_statistics(groups: Hashes, target: Floats, shrinkage: float) -> dict[str, NDArray[Any]]:

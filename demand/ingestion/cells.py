@@ -120,11 +120,11 @@ PARSERS: dict[Kind, Callable[[str], tuple[Any, str | None]]] = {
     "date": parse_date,
 }
 
-DTYPES: dict[Kind, str] = {
-    "text": "object",
-    "number": "float64",
-    "integer": "float64",
-    "date": "datetime64[ns]",
+DTYPES: dict[Kind, np.dtype[Any]] = {
+    "text": np.dtype("object"),
+    "number": np.dtype("float64"),
+    "integer": np.dtype("float64"),
+    "date": np.dtype("datetime64[ns]"),
 }
 
 _MISSING: dict[Kind, Any] = {
@@ -137,7 +137,9 @@ _MISSING: dict[Kind, Any] = {
 
 def missing_values(kind: Kind, rows: int) -> npt.NDArray[Any]:
     """Return an array of shape (rows,) in which every value is missing."""
-    return np.full(rows, _MISSING[kind], dtype=DTYPES[kind])
+    values = np.empty(rows, DTYPES[kind])
+    values.fill(_MISSING[kind])
+    return values
 
 
 def typed_array(kind: Kind, values: list[Any]) -> npt.NDArray[Any]:
