@@ -23,14 +23,13 @@ ROWS = 10_000
 def evaluate(arguments: argparse.Namespace, out: Console) -> int:
     """Send labelled ads through the deployed endpoint, and compare with the registered model."""
     from demand.ingestion.reading import ads_md5
-    from demand.serving.endpoint import Endpoint
-    from demand.serving.production import deployed_url
+    from demand.serving.production import endpoint_at
 
     config = load_config(arguments.config, TrainingConfig)
     with alone("production-evaluation") as folder:
         # What is bound to fail fails now, and not after ZenML has started.
         ads_md5(arguments.data, config.data.max_file_gb)
-        url = Endpoint(arguments.url or deployed_url()).url
+        url = endpoint_at(arguments.url).url
         out.print(f"sending ads of {arguments.data} to {url}", markup=False, soft_wrap=True)
         try:
             run_pipeline(arguments, config, folder)
@@ -45,13 +44,14 @@ def run_pipeline(arguments: argparse.Namespace, config: TrainingConfig, folder: 
     """Run the pipeline, and leave its reports and timings."""
     from pipelines.interrupts import interrupted_between_transactions
     from pipelines.production_evaluation import production_evaluation
-    from pipelines.runs import scratch_folder
+    from pipelines.runs import new_run_name, scratch_folder
     from steps.served_model import ensure_stack
 
+    name = new_run_name("production-evaluation")
     with interrupted_between_transactions(), scratch_folder():
         ensure_stack()
         try:
-            production_evaluation(
+            production_evaluation.with_options(run_name=name)(
                 str(arguments.data.resolve()),
                 arguments.url,
                 arguments.rows or ROWS,
@@ -60,9 +60,9 @@ def run_pipeline(arguments: argparse.Namespace, config: TrainingConfig, folder: 
                 config.data.max_file_gb,
             )
         except GateRefusal:
-            leave_reports("production-evaluation", folder)
+            leave_reports(name, folder)
             raise
-        leave_reports("production-evaluation", folder)
+        leave_reports(name, folder)
 
 
 def show(out: Console, metrics: dict[str, Any], folder: Path) -> None:

@@ -35,12 +35,18 @@ def alone(pipeline: str) -> Iterator[Path]:
         yield folder
 
 
-def leave_reports(pipeline: str, folder: Path) -> tuple[PipelineRunResponse, list[dict[str, Any]]]:
-    """Publish what the run that just ended took from the cache, and its timings."""
-    from demand.reporting import TIMINGS_FILE
-    from pipelines.runs import latest_run, restore_cached_reports, timings
+def leave_reports(name: str, folder: Path) -> tuple[PipelineRunResponse, list[dict[str, Any]]]:
+    """Publish what the run of this name, which just ended, took from the cache, and its timings.
 
-    run = latest_run(pipeline)
+    Raises
+    ------
+    KeyError
+        There is no run of this name.
+    """
+    from demand.reporting import TIMINGS_FILE
+    from pipelines.runs import restore_cached_reports, run_named, timings
+
+    run = run_named(name)
     restore_cached_reports(run, folder)
     took = timings(run, time.perf_counter() - STARTED)
     write_json(folder / TIMINGS_FILE, took)

@@ -67,16 +67,17 @@ def run_pipeline(
     from demand.serving.registry import Registry
     from demand.serving.tracking import store_id
     from pipelines.interrupts import interrupted_between_transactions
-    from pipelines.runs import scratch_folder
+    from pipelines.runs import new_run_name, scratch_folder
     from pipelines.training import training
     from steps.served_model import ensure_stack
 
     champion = Registry().champion()
     store = store_id()
+    name = new_run_name("training")
     with interrupted_between_transactions(), scratch_folder():
         ensure_stack()
         try:
-            training.with_options(enable_cache=cached)(
+            training.with_options(run_name=name, enable_cache=cached)(
                 str(path.resolve()),
                 md5,
                 config,
@@ -87,9 +88,9 @@ def run_pipeline(
                 until,
             )
         except GateRefusal:
-            leave_reports("training", folder)
+            leave_reports(name, folder)
             raise
-        return leave_reports("training", folder)
+        return leave_reports(name, folder)
 
 
 def show(out: Console, metrics: dict[str, Any], took: list[dict[str, Any]], folder: Path) -> None:

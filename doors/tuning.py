@@ -59,21 +59,22 @@ def run_pipeline(
     """Run the steps and return the search's figures and its table of trials."""
     from demand.ingestion.reading import ads_md5
     from pipelines.interrupts import interrupted_between_transactions
-    from pipelines.runs import scratch_folder
+    from pipelines.runs import new_run_name, scratch_folder
     from pipelines.tuning import tuning
     from steps.served_model import ensure_stack
 
     md5 = ads_md5(path, base.data.max_file_gb)
+    name = new_run_name("tuning")
     with interrupted_between_transactions(), scratch_folder():
         ensure_stack()
         try:
-            tuning.with_options(enable_cache=cached)(
+            tuning.with_options(run_name=name, enable_cache=cached)(
                 str(path.resolve()), md5, base, settings, trials, not cached
             )
         except GateRefusal:
-            leave_reports("tuning", folder)
+            leave_reports(name, folder)
             raise
-        run, _ = leave_reports("tuning", folder)
+        run, _ = leave_reports(name, folder)
     outputs = run.steps["tune"].outputs
     return outputs["metrics"][0].load(), outputs["trials"][0].load()
 

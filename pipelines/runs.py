@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import datetime
+import secrets
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -30,14 +32,27 @@ def scratch_folder() -> Iterator[None]:
             tempfile.tempdir = before
 
 
-def latest_run(pipeline: str) -> PipelineRunResponse:
-    """Return the run of a pipeline that was started last; others may run beside it."""
+def new_run_name(pipeline: str) -> str:
+    """Return a name for a run that no other run has, and that says when it was started.
+
+    ZenML's own names have the time only, to which two installations that share its store
+    may start a run, and a refused run is not handed back: this one is found by its name.
+    """
+    now = datetime.datetime.now(datetime.UTC)
+    return f"{pipeline}-{now:%Y_%m_%d-%H_%M_%S}-{secrets.token_hex(4)}"
+
+
+def run_named(name: str) -> PipelineRunResponse:
+    """Return the run of this very name, as its store knows it now.
+
+    Raises
+    ------
+    KeyError
+        There is none.
+    """
     from zenml.client import Client
 
-    runs = Client().list_pipeline_runs(
-        pipeline_name=pipeline, sort_by="desc:created", size=1, hydrate=True
-    )
-    return runs.items[0]
+    return Client().get_pipeline_run(name, allow_name_prefix_match=False)
 
 
 def restore_cached_reports(run: PipelineRunResponse, folder: Path) -> None:

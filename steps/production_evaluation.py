@@ -12,7 +12,8 @@ from zenml.types import HTMLString
 from demand.config import GateSettings
 from demand.evaluation.markdown import markdown_page
 from demand.reporting import METRICS_FILE
-from demand.serving.production import REPORT_FILE, evaluate_endpoint
+from demand.serving.production import evaluate_endpoint
+from demand.serving.production_report import REPORT_FILE
 from demand.state import write_aside, write_json
 from steps.common import REPORTS, pipeline_reports, publish, refuse, timed
 

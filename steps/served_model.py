@@ -24,6 +24,7 @@ from zenml.utils import source_utils
 
 from demand.config import DeploySettings
 from demand.serving import server
+from demand.serving.status import status
 from demand.state import Home, write_aside
 
 NAME = "demand"
@@ -39,7 +40,7 @@ class ModelServer(MLFlowDeploymentService):
 
     def check_status(self) -> tuple[ServiceState, str]:
         """Ask the server itself."""
-        found = server.status(self._place)
+        found = status(self._place)
         if not found.healthy:
             return ServiceState.INACTIVE, found.problem or "not serving"
         endpoint = self.endpoint.status
@@ -101,10 +102,10 @@ def register_served_model(deployment: server.Deployment, place: Home) -> None:
 def _status(deployment: server.Deployment, place: Home) -> LocalDaemonServiceStatus:
     """Return a status whose process ZenML can look up, by a file with its number."""
     folder = place.serving / "zenml"
-    status = LocalDaemonServiceStatus(runtime_path=str(folder))
-    with write_aside(Path(str(status.pid_file))) as aside:
+    told = LocalDaemonServiceStatus(runtime_path=str(folder))
+    with write_aside(Path(str(told.pid_file))) as aside:
         aside.write_text(str(deployment.server.pid), encoding="ascii")
-    return status
+    return told
 
 
 def ensure_stack() -> None:

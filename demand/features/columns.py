@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from demand.ads import INPUT_COLUMNS
-from demand.ingestion.cells import NOT_A_DATE, parse_date, parse_number
+from demand.ingestion.cells import NOT_A_DATE, parse_date, parse_number, parse_text
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -52,8 +52,7 @@ class AdColumns:
         text: dict[str, list[str | None]] = {}
         for name in TEXT_COLUMNS:
             if name in frame.columns:
-                values = frame[name].tolist()
-                text[name] = [value if isinstance(value, str) else None for value in values]
+                text[name] = [_text(value) for value in frame[name].tolist()]
             else:
                 text[name] = [None] * n
         number = {
@@ -67,11 +66,8 @@ class AdColumns:
 
     @classmethod
     def from_record(cls, ad: Mapping[str, Any]) -> AdColumns:
-        """Take one ad as a mapping; absent keys and None count as missing."""
-        text: dict[str, list[str | None]] = {}
-        for name in TEXT_COLUMNS:
-            value = ad.get(name)
-            text[name] = [value if isinstance(value, str) else None]
+        """Take one ad as a mapping; absent keys, None and blank texts count as missing."""
+        text = {name: [_text(ad.get(name))] for name in TEXT_COLUMNS}
         number = {name: np.array([_number(ad.get(name))]) for name in NUMBER_COLUMNS}
         return cls(1, text, number, np.array([_weekday(ad.get("activation_date"))]))
 
@@ -93,6 +89,11 @@ class AdColumns:
         """Yield all ads, some thousands at a time, at least once: this bounds memory."""
         for first in range(0, max(self.rows, 1), BLOCK):
             yield self.part(slice(first, first + BLOCK))
+
+
+def _text(value: object) -> str | None:
+    """Return a text as a file of ads has it: None for white space alone, and for anything else."""
+    return parse_text(value)[0] if isinstance(value, str) else None
 
 
 def _numbers(column: pd.Series[Any]) -> Floats:

@@ -7,27 +7,18 @@ followed, proxies of the environment are not asked, and every wait has an end.
 
 from __future__ import annotations
 
-import contextlib
 import http.client
 import json
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Self
 from urllib.parse import urlsplit
 
-import numpy as np
-import pandas as pd
-
-from demand.batch import ID
 from demand.errors import ServingError
-from demand.metrics import Floats
-from demand.progress import rows_shown
 from demand.quoting import quote_json
-from demand.serving.mlflow_model import records
+from demand.serving.api.settings import TOKEN_VARIABLE
 from demand.serving.model_server import VERSION_HEADER
-
-ADS_PER_REQUEST = 500
 
 _CONNECT_S = 10.0
 # Above the 60 s after which the model server itself gives up, so that it can say so.
@@ -61,28 +52,6 @@ class Reply:
     seconds: float
 
 
-@dataclass(frozen=True)
-class Observed:
-    """What the endpoint answered.
-
-    Parameters
-    ----------
-    answers
-        Probabilities, shape (n,).
-    versions
-        The version that gave each answer, n of them; None where it did not say.
-    seconds
-        Each request took, shape (requests,).
-    endpoint
-        URL of the last answer.
-    """
-
-    answers: Floats
-    versions: tuple[str | None, ...]
-    seconds: Floats
-    endpoint: str
-
-
 class Endpoint:
     """A URL that answers ads, over one connection that is kept.
 
@@ -91,17 +60,27 @@ class Endpoint:
     url
         ``http://`` or ``https://``. A path that ends in ``/predict`` is the Flask API's,
         any other MLflow's; without a path it is ``/invocations``.
+    token
+        Bearer token that requests carry, as the Flask API may want one; None: none. It is
+        in no message, not even where the endpoint repeats it.
     answer_s
         Most seconds until a request is answered.
 
     Raises
     ------
     ServingError
-        It is no such URL.
+        It is no such URL, or the token cannot stand in a header.
     """
 
-    def __init__(self, url: str, *, answer_s: float = _ANSWER_S) -> None:
+    def __init__(self, url: str, *, token: str | None = None, answer_s: float = _ANSWER_S) -> None:
         self._secure, self._host, self._port, self._path, self.url = _parsed(url)
+        if token is not None and not (token.isascii() and token.isprintable()):
+            # Else http.client would refuse it, with a message that has it.
+            raise ServingError(
+                f"the token in {TOKEN_VARIABLE} has letters that no header may have: set it to "
+                "what the API was started with, without line breaks"
+            )
+        self._token = token
         self._answer_s = answer_s
         self._connection: http.client.HTTPConnection | None = None
 
@@ -140,13 +119,15 @@ class Endpoint:
         body = json.dumps(asked, ensure_ascii=False, allow_nan=False).encode()
         status, headers, content, seconds = self._post(body)
         if 300 <= status < 400:
-            where = headers.get("Location", "nowhere")[:_SAID_MAX]
+            where = self._quoted(headers.get("Location", "nowhere"))
             raise ServingError(
                 f"{self.url} redirects to {where!r}, which is not followed: name the final URL "
                 "with --url"
             )
+        if status == 401:
+            raise ServingError(self._unauthorized())
         if status != 200:
-            said = " ".join(content[:_SAID_MAX].decode("utf-8", "replace").split())
+            said = self._quoted(content.decode("utf-8", "replace"))
             raise ServingError(f"{self.url} answered {status}: {said or 'nothing'}; {_WAY_OUT}")
         answers, versions = self._read(content, headers.get(VERSION_HEADER))
         if len(answers) != len(ads):
@@ -164,16 +145,34 @@ class Endpoint:
                 versions = [version] * len(values)
         except (ValueError, TypeError, LookupError, AttributeError, RecursionError) as error:
             form = "a list of objects with deal_probability" if self.is_flask else "predictions"
-            quoted = " ".join(content[:_SAID_MAX].decode("utf-8", "replace").split())
+            quoted = self._quoted(content.decode("utf-8", "replace"))
             raise ServingError(f"{self.url} did not answer with {form}, but: {quoted}") from error
         for row, value in enumerate(values):
             # Written so that NaN fails.
             if type(value) not in (int, float) or not 0.0 <= value <= 1.0:
                 raise ServingError(
-                    f"{self.url} answered ad {row} of a request with {quote_json(value)}, which "
-                    "is no probability"
+                    f"{self.url} answered ad {row} of a request with "
+                    f"{self._quoted(quote_json(value))}, which is no probability"
                 )
         return [float(value) for value in values], versions
+
+    def _unauthorized(self) -> str:
+        """Return what to do about a 401; what the endpoint said may be in no known form."""
+        if self._token is None:
+            return (
+                f"{self.url} answered 401, since it wants a bearer token: set the environment "
+                f"variable {TOKEN_VARIABLE} to it"
+            )
+        return (
+            f"{self.url} answered 401, since it wants another bearer token than that in the "
+            f"environment variable {TOKEN_VARIABLE}: set it to what the API was started with"
+        )
+
+    def _quoted(self, said: str) -> str:
+        """Return the beginning of what the endpoint said, in one line and without the token."""
+        if self._token:
+            said = said.replace(self._token, "[token]")
+        return " ".join(said[:_SAID_MAX].split())
 
     def _post(self, body: bytes) -> tuple[int, http.client.HTTPMessage, bytes, float]:
         # A connection that was kept may have been closed by the other side meanwhile. Asking
@@ -192,7 +191,10 @@ class Endpoint:
     def _exchange(self, body: bytes) -> tuple[int, http.client.HTTPMessage, bytes, float]:
         connection = self._connection or self._connect()
         begun = time.perf_counter()
-        connection.request("POST", self._path, body, {"Content-Type": "application/json"})
+        sent = {"Content-Type": "application/json"}
+        if self._token is not None:
+            sent["Authorization"] = f"Bearer {self._token}"
+        connection.request("POST", self._path, body, sent)
         with connection.getresponse() as answer:
             content = self._content(answer, begun + self._answer_s)
         seconds = time.perf_counter() - begun
@@ -223,55 +225,6 @@ class Endpoint:
             if time.perf_counter() > deadline:
                 raise TimeoutError(f"no whole answer within {self._answer_s:g} s")
         return b"".join(parts)
-
-
-def observe(
-    ads: pd.DataFrame,
-    endpoint: Endpoint,
-    *,
-    where_now: Callable[[], str],
-    ads_per_request: int = ADS_PER_REQUEST,
-) -> Observed:
-    """Send ads through an endpoint, one request after the other.
-
-    Parameters
-    ----------
-    ads
-        Typed ads, shape (n, columns); their target and ``item_id`` are not sent.
-    endpoint
-        It is closed afterwards.
-    where_now
-        URL of what serves now, asked when a request fails: where another server took
-        over meanwhile, the request goes to that one.
-    ads_per_request
-        At most.
-
-    Raises
-    ------
-    ServingError
-        See :meth:`demand.serving.endpoint.Endpoint.ask`.
-    """
-    answers: list[float] = []
-    versions: list[str | None] = []
-    seconds: list[float] = []
-    with contextlib.ExitStack() as stack:
-        stack.enter_context(endpoint)
-        show = stack.enter_context(rows_shown("ads answered", len(ads)))
-        for first in range(0, len(ads), ads_per_request):
-            sent = records(ads.iloc[first : first + ads_per_request].drop(columns=ID))
-            try:
-                reply = endpoint.ask(sent)
-            except ServingError:
-                now = where_now()
-                if now == endpoint.url:
-                    raise
-                endpoint = stack.enter_context(Endpoint(now))
-                reply = endpoint.ask(sent)
-            answers += reply.answers
-            versions += reply.versions
-            seconds.append(reply.seconds)
-            show(len(answers))
-    return Observed(np.array(answers), tuple(versions), np.array(seconds), endpoint.url)
 
 
 def _parsed(url: str) -> tuple[bool, str, int, str, str]:

@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from demand.config import DeploySettings
-from demand.errors import DemandError, ModelError, ServingError, StateError
+from demand.errors import ModelError, ServingError, StateError
 from demand.serving.listening import listen_near
 from demand.serving.mlflow_model import sample_ads
 from demand.serving.model_files import copy_model
@@ -52,35 +52,6 @@ class Deployment:
     def endpoint(self) -> str:
         """Full URL of ``/invocations``."""
         return f"{self.server.address}/invocations"
-
-
-@dataclass(frozen=True)
-class Status:
-    """The state of serving, as ``demand status`` tells it.
-
-    Parameters
-    ----------
-    champion
-        Version that the registry wants served, or None.
-    version, endpoint, pid, since
-        Of the recorded server, or None.
-    healthy
-        The recorded server answers, now.
-    data_md5, metrics
-        Of the version served.
-    problem
-        What is wrong, and the command that mends it; None if nothing is.
-    """
-
-    champion: str | None
-    version: str | None
-    endpoint: str | None
-    healthy: bool
-    pid: int | None
-    since: str | None
-    data_md5: str | None
-    metrics: dict[str, float]
-    problem: str | None
 
 
 def deploy(
@@ -170,34 +141,6 @@ def active(place: Home | None = None) -> Deployment | None:
         ) from error
 
 
-def status(place: Home | None = None) -> Status:
-    """Ask the server and the registry how things stand; changes nothing."""
-    place = place or home()
-    deployment = champion = served = problem = None
-    try:
-        deployment = active(place)
-    except ServingError as error:
-        problem = str(error)
-    healthy = deployment is not None and deployment.server.answers()
-    try:
-        registry = Registry(place) if place.mlflow_database.exists() else None
-        champion = registry.champion() if registry else None
-        served = registry.version(deployment.version) if registry and deployment else None
-    except DemandError as error:
-        problem = problem or str(error)
-    return Status(
-        champion=champion.version if champion else None,
-        version=deployment.version if deployment else None,
-        endpoint=deployment.endpoint if deployment else None,
-        healthy=healthy,
-        pid=deployment.server.pid if deployment else None,
-        since=deployment.started_at if deployment else None,
-        data_md5=served.data_md5 if served else None,
-        metrics=served.metrics if served else {},
-        problem=problem or _problem(champion, deployment, healthy),
-    )
-
-
 def check_answers(server: ServerProcess, folder: Path, settings: DeploySettings) -> None:
     """Send the model's sample ads and compare with the Predictor's own answers.
 
@@ -264,23 +207,6 @@ def _stop_servers(place: Home, keep: Deployment | None) -> bool:
             ran = True
             end(process)
     return ran
-
-
-def _problem(
-    champion: RegisteredVersion | None, deployment: Deployment | None, healthy: bool
-) -> str | None:
-    if champion is None:
-        return "no model was promoted yet: run `python run.py --pipeline training`"
-    if deployment is None:
-        return "nothing is serving: run `demand serve`"
-    if not healthy:
-        return f"the model server {deployment.endpoint} does not answer: run `demand serve`"
-    if deployment.version != champion.version:
-        return (
-            f"version {deployment.version} is serving, but the champion is {champion.version}: "
-            "run `demand serve`"
-        )
-    return None
 
 
 def _remove_other_copies(place: Home, version: str) -> None:

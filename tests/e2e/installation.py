@@ -18,7 +18,7 @@ import requests
 import yaml
 
 from demand.dashboard.local_server import free_port
-from demand.serving.server import status
+from demand.serving.status import status
 from demand.state import PROJECT_ROOT, Home
 
 RUN_S = 300

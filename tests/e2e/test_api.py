@@ -6,7 +6,6 @@ import http.client
 import json
 import os
 import shutil
-import signal
 import socket
 import subprocess
 import sys
@@ -16,28 +15,23 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 import requests
 
 from demand.config import DeploySettings
 from demand.dashboard.local_server import free_port
-from demand.ingestion.reading import read_ads
-from demand.ingestion.records import frame_from_records
-from demand.predictor import Predictor
-from demand.serving.mlflow_model import log_model, records
+from demand.serving.mlflow_model import log_model
 from demand.serving.registry import Registry
 from demand.serving.rollout import roll_back, roll_out
 from demand.serving.server import stop
 from demand.serving.tracking import mlflow_client, tracked_run
 from demand.state import PROJECT_ROOT, Home
 from tests.ads_factory import make_ads
+from tests.e2e.api import Api
+from tests.e2e.installation import AD
 from tests.tiny_model import tiny_predictor
 
 pytestmark = pytest.mark.e2e
-REAL = PROJECT_ROOT.parent / "shared" / "avito" / "ads.csv"
-AD = {"title": "Велосипед горный", "category_name": "Велосипеды", "price": 9000}
-STARTS_S = 30
 
 
 @pytest.fixture(scope="module")
@@ -64,41 +58,6 @@ def promote(place: Home, number: int) -> None:
     registry.promote(str(number), "test")
 
 
-class Api:
-    """A running `demand api`."""
-
-    def __init__(self, home: Home, log: Path) -> None:
-        self.port = free_port(25000 + os.getpid() % 2000)
-        self.url = f"http://127.0.0.1:{self.port}"
-        command = [sys.executable, "-m", "demand.cli", "api", "--port", str(self.port)]
-        environment = {**os.environ, "DEMAND_HOME": str(home.root)}
-        with log.open("wb") as output:
-            self.process = subprocess.Popen(
-                command, env=environment, stderr=output, stdout=output, cwd=PROJECT_ROOT
-            )
-
-    def wait(self, path: str, status: int) -> dict[str, Any]:
-        deadline = time.monotonic() + STARTS_S
-        while True:
-            try:
-                answer = requests.get(self.url + path, timeout=5)
-                if answer.status_code == status:
-                    return dict(answer.json())
-            except requests.ConnectionError:
-                pass
-            assert time.monotonic() < deadline, path
-            time.sleep(0.05)
-
-    def version(self) -> str:
-        answer = requests.post(f"{self.url}/predict", json=AD, timeout=5)
-        assert answer.status_code == 200
-        return str(answer.json()["model_version"])
-
-    def end(self) -> int:
-        self.process.send_signal(signal.SIGTERM)
-        return self.process.wait(30)
-
-
 @pytest.fixture(scope="module")
 def api(place: Home, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Api]:
     started = Api(place, tmp_path_factory.mktemp("api") / "api.log")
@@ -120,24 +79,6 @@ def test_the_first_champion_is_answered_with_soon(api: Api, place: Home) -> None
     roll_out("1", settings())
     assert api.wait("/ready", 200)["model_version"] == "1"
     assert api.version() == "1"
-
-
-def test_every_way_to_the_model_gives_the_same_number(api: Api, place: Home) -> None:
-    ads = records(read_ads(REAL).frame.head(1000)) if REAL.is_file() else records(make_ads(1000))
-    for ad in ads:
-        ad.pop("deal_probability", None)
-    champion = Registry(place).champion()
-    assert champion is not None
-    predictor = Predictor.load(champion.source / "data" / "predictor")
-    expected = predictor.predict(frame_from_records(ads))
-    of_flask = requests.post(f"{api.url}/predict", json=ads, timeout=60).json()
-    of_server = requests.post(
-        f"{api.url}/invocations", json={"dataframe_records": ads}, timeout=60
-    ).json()
-    alone = [predictor.predict_one(ad) for ad in ads[:100]]
-    np.testing.assert_allclose([a["deal_probability"] for a in of_flask], expected, atol=1e-6)
-    np.testing.assert_allclose(of_server["predictions"], expected, atol=1e-6)
-    np.testing.assert_allclose(alone, expected[:100], atol=1e-6)
 
 
 def test_switches_and_rollbacks_fail_no_request(api: Api, place: Home) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import shutil
 import sys
 from collections.abc import Iterator
@@ -16,16 +17,19 @@ from safetensors.numpy import load_file, save_file
 from demand.ads import TARGET
 from demand.ingestion.reading import read_ads
 from demand.predictor import ARRAYS_NAME, Predictor
+from demand.serving.api.settings import TOKEN_VARIABLE
 from demand.serving.listening import listen_near
 from demand.serving.processes import start_server
 from demand.serving.registry import Registry
 from demand.state import Home, read_json
+from tests.e2e.api import Api
 from tests.e2e.door import Door, Run
 from tests.e2e.installation import Installation
 
 pytestmark = pytest.mark.e2e
 
 ROWS = 1200
+TOKEN = "correct-horse-battery-staple"
 
 
 def source(installation: Installation) -> Path:
@@ -50,25 +54,7 @@ def ads(demo_ads: Path) -> pd.DataFrame:
     return read_ads(demo_ads).frame
 
 
-# ---------------------------------------------------------------- batch inference
-
-
-def test_a_file_has_the_predictors_answers(
-    serving: Installation, door: Door, predictor: Predictor, ads: pd.DataFrame, tmp_path: Path
-) -> None:
-    data, output = tmp_path / "test.csv", tmp_path / "answers.csv"
-    pd.read_csv(serving.data, dtype=str, keep_default_na=False).drop(columns=TARGET).assign(
-        colour="red"
-    ).to_csv(data, index=False)
-    run = door.start_pipeline(
-        serving, command("batch-inference", "--data", data, "--output", output)
-    )
-    assert run.wait() == 0, run.printed
-    told = pd.read_csv(output, dtype={"item_id": str})
-    assert told["item_id"].tolist() == ads["item_id"].tolist()
-    np.testing.assert_allclose(told[TARGET], predictor.predict(ads), rtol=0, atol=1e-6)
-    assert "warning: ignored columns: 'colour'" in run.printed
-    assert "version 1 answered 1,500 of 1,500 ads" in run.printed
+# ------------------------------- batch inference; what it answers is in test_parity.py
 
 
 @pytest.mark.parametrize(
@@ -182,6 +168,55 @@ def test_a_server_that_is_not_there_is_an_error_that_names_it(
     assert (run.wait(), run.printed.count("\n")) == (1, 1), run.printed
     assert run.printed.startswith(f"error: {url} does not answer (")
     assert "`demand serve`" in run.printed
+
+
+@pytest.fixture(scope="module")
+def guarded(serving: Installation, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """Run the API with a bearer token; yield the URL of its /predict."""
+    log = tmp_path_factory.mktemp("api") / "api.log"
+    api = Api(Home(serving.home), log, **{TOKEN_VARIABLE: TOKEN})
+    try:
+        api.wait("/ready", 200)
+        yield f"{api.url}/predict"
+    finally:
+        api.end()
+
+
+def with_token(installation: Installation, token: str) -> Installation:
+    """Return the same installation, used by somebody who has set the token."""
+    used = copy.copy(installation)
+    used.environment = installation.environment | {TOKEN_VARIABLE: token}
+    return used
+
+
+def test_an_api_that_wants_a_token_gets_it_and_nothing_keeps_it(
+    serving: Installation, door: Door, guarded: str
+) -> None:
+    run = evaluated(with_token(serving, TOKEN), door, "--url", guarded, "--rows", 100)
+    assert run.wait() == 0, run.printed
+    measured = figures(serving)
+    assert (measured["passed"], measured["n"], measured["endpoint"]) == (True, 100, guarded)
+    kept = [path for path in serving.folder.rglob("*") if path.is_file()]
+    assert any(path.name == "zenml.db" for path in kept)
+    assert not [path for path in (*kept, run.output) if TOKEN.encode() in path.read_bytes()]
+
+
+@pytest.mark.parametrize(
+    ("token", "message"),
+    [
+        ("", "wants a bearer token: set the environment variable DEMAND_API_TOKEN to it"),
+        ("not-the-one", "wants another bearer token than that in the environment variable"),
+    ],
+)
+def test_a_token_that_is_missing_or_wrong_is_told_by_the_name_of_its_variable(
+    serving: Installation, door: Door, guarded: str, token: str, message: str
+) -> None:
+    run = evaluated(with_token(serving, token), door, "--url", guarded, "--quiet")
+    assert (run.wait(), run.printed.count("\n")) == (1, 1), run.printed
+    assert run.printed.startswith(f"error: {guarded} answered 401, since it ")
+    assert message in run.printed
+    assert TOKEN_VARIABLE in run.printed
+    assert "not-the-one" not in run.printed
 
 
 # The last one: nothing serves any more.

@@ -29,7 +29,8 @@ from demand.serving.mlflow_model import EXAMPLE_ADS, SAMPLES_FILE, log_model
 from demand.serving.model_files import folder_digest
 from demand.serving.processes import ServerProcess
 from demand.serving.registry import Registry
-from demand.serving.server import active, deploy, serve, status, stop
+from demand.serving.server import active, deploy, serve, stop
+from demand.serving.status import status
 from demand.serving.tracking import start_run
 from demand.serving.versions import RegisteredVersion
 from demand.state import PROJECT_ROOT, Home, read_json, write_json
@@ -377,6 +378,24 @@ def test_a_killed_model_server_comes_back_by_itself_at_the_same_endpoint(
         (True, None, deployment.endpoint, deployment.server.pid)
     )
     assert "was killed by SIGKILL" in Path(deployment.server.log).read_text(encoding="utf-8")
+
+
+def test_status_says_to_wait_while_a_killed_model_server_is_started_again(
+    place: Home, settings: DeploySettings
+) -> None:
+    Registry().promote("1", "first")
+    deployment = serve(settings)
+    supervisor = psutil.Process(deployment.server.pid)
+    killed = model_server(supervisor.pid)
+    # So that it does not answer before it was asked.
+    supervisor.suspend()
+    killed.kill()
+    told = status()
+    assert (told.healthy, told.pid) == (False, supervisor.pid)
+    assert told.problem is not None
+    assert "its supervisor starts it again: wait some seconds" in told.problem
+    supervisor.resume()
+    wait_for(lambda: status().problem is None, 60)
 
 
 def test_requests_wait_and_none_is_refused_while_a_killed_model_server_comes_back(

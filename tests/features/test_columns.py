@@ -120,10 +120,12 @@ def test_a_date_gives_its_day_and_what_is_none_is_missing(value: object, expecte
     np.testing.assert_array_equal(weekday, [expected])
 
 
-def test_a_text_that_is_none_is_missing() -> None:
-    values: list[object] = ["шкаф", None, math.nan, pd.NA, 5, ["шкаф"]]
+def test_a_text_that_is_none_or_blank_is_missing() -> None:
+    values: list[object] = [" шкаф\n", None, math.nan, pd.NA, 5, ["шкаф"], "", " \t\n\xa0"]
     taken = AdColumns.from_frame(pd.DataFrame({"title": pd.Series(values, dtype=object)}))
-    assert taken.text["title"] == ["шкаф", None, None, None, None, None]
+    assert taken.text["title"] == [" шкаф\n", *[None] * 7]
+    singly = [AdColumns.from_record({"title": value}).text["title"] for value in values]
+    assert [title for titles in singly for title in titles] == taken.text["title"]
 
 
 @pytest.mark.parametrize(

@@ -127,7 +127,7 @@ def distinct_grams(text: str, shortest: int, longest: int) -> set[str]:
 
 @given(st.lists(st.text(max_size=30), min_size=2, max_size=4))
 def test_grams_are_those_of_scikit_learn_each_once(words: list[str]) -> None:
-    text = " ".join(words)
+    text = " ".join(words).replace("\0", "")  # no ad has NUL characters
     texts = read((text, text))
     for hashes, sizes in (
         (of(texts.title_grams, 0), (2, 5)),

@@ -1,5 +1,9 @@
 from __future__ import annotations
 
+import json
+import os
+import subprocess
+import sys
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, cast
@@ -8,8 +12,41 @@ import pytest
 from zenml.enums import ExecutionStatus
 from zenml.models import PipelineRunResponse
 
-from pipelines.runs import restore_cached_reports, timings
+from demand.state import PROJECT_ROOT
+from pipelines.runs import new_run_name, restore_cached_reports, timings
 from steps.common import REPORTS, SECONDS
+
+# Two installations train at the same time: the second run is begun, and refused, before the
+# first one has been looked up.
+TWO_RUNS = """
+import json
+from zenml import pipeline, step
+from zenml.enums import ExecutionMode
+from pipelines.runs import new_run_name, run_named
+
+@step(enable_cache=False)
+def evaluate(refused: bool) -> None:
+    if refused:
+        raise ValueError("a gate says no")
+
+@step(enable_cache=False)
+def promote() -> None: ...
+
+@pipeline(name="training", execution_mode=ExecutionMode.FAIL_FAST)
+def training(refused: bool) -> None:
+    evaluate(refused)
+    promote(after=["evaluate"])
+
+first, second = (new_run_name("training") for _ in range(2))
+training.with_options(run_name=first)(False)
+try:
+    training.with_options(run_name=second)(True)
+except ValueError:
+    pass
+found = [run_named(name) for name in (first, second)]
+assert [run.name for run in found] == [first, second]
+print(json.dumps([sorted(run.steps) for run in found]))
+"""
 
 
 @dataclass
@@ -82,3 +119,30 @@ def test_reports_of_cached_steps_are_published_again(
     step = Step(status, outputs={REPORTS: [Output(reports)]})
     restore_cached_reports(run_of(check=step, split=CACHED), tmp_path / "reports")
     assert (tmp_path / "reports" / "checks.html").exists() is published
+
+
+def test_a_run_is_told_from_one_beside_it_and_found_though_it_was_refused(tmp_path: Path) -> None:
+    (tmp_path / "two_runs.py").write_text(TWO_RUNS, encoding="utf-8")
+    environment = {
+        **os.environ,
+        "ZENML_CONFIG_PATH": str(tmp_path / "zenml"),
+        "ZENML_ANALYTICS_OPT_IN": "false",
+        "ZENML_LOGGING_VERBOSITY": "CRITICAL",
+        "PYTHONPATH": str(PROJECT_ROOT),
+    }
+    done = subprocess.run(
+        [sys.executable, "two_runs.py"],
+        cwd=tmp_path,
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout.splitlines()[-1]) == [["evaluate", "promote"], ["evaluate"]]
+
+
+def test_runs_that_are_started_at_once_have_other_names() -> None:
+    names = {new_run_name("training") for _ in range(100)}
+    assert len(names) == 100
+    assert all(name.startswith("training-20") for name in names)

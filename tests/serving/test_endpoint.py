@@ -13,7 +13,8 @@ import pytest
 
 from demand.errors import ServingError
 from demand.serving import endpoint as module
-from demand.serving.endpoint import Endpoint, observe
+from demand.serving.endpoint import Endpoint
+from demand.serving.observation import observe
 from tests.ads_factory import make_ads
 
 AD = {"title": "Диван", "category_name": "Мебель"}
@@ -38,6 +39,7 @@ class Server:
         self.close_after: int | None = None
         self.drip_s = 0.0
         self.asked: list[tuple[str, Any]] = []
+        self.tokens: list[str | None] = []
         self.connections: set[int] = set()
         server = self
 
@@ -46,6 +48,7 @@ class Server:
 
             def do_POST(self) -> None:
                 server.connections.add(self.client_address[1])
+                server.tokens.append(self.headers["Authorization"])
                 body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
                 server.asked.append((self.path, body))
                 flask = FLASK in self.path
@@ -212,6 +215,42 @@ def test_an_error_is_told_with_what_the_server_said(server: Server, status: int)
     server.status, server.answer = status, b'{"message":\n "no such field"}'
     with pytest.raises(ServingError, match=rf'/invocations answered {status}: .*"no such field"'):
         Endpoint(server.root).ask([AD])
+
+
+def test_a_token_is_sent_where_one_is_given(server: Server) -> None:
+    for token in (None, "s3cret"):
+        with Endpoint(server.root + FLASK, token=token) as endpoint:
+            endpoint.ask([AD])
+    assert server.tokens == [None, "Bearer s3cret"]
+
+
+@pytest.mark.parametrize("token", ["s3cret\n", "s3cret\r\nHost: a", "s3cret\0", "s3crеt"])
+def test_a_token_that_no_header_may_have_is_told_by_its_variable(token: str) -> None:
+    with pytest.raises(ServingError, match="the token in DEMAND_API_TOKEN") as said:
+        Endpoint("http://127.0.0.1:1", token=token)
+    assert "s3cr" not in str(said.value)
+
+
+@pytest.mark.parametrize(
+    ("token", "words"), [(None, "wants a bearer token"), ("s3cret", "wants another bearer token")]
+)
+def test_a_wrong_token_is_told_by_its_variable(
+    server: Server, token: str | None, words: str
+) -> None:
+    server.status, server.answer = 401, b"s3cret"
+    with pytest.raises(ServingError, match=rf"answered 401, .*{words}.*DEMAND_API_TOKEN") as said:
+        Endpoint(server.root, token=token).ask([AD])
+    assert "s3cret" not in str(said.value)
+
+
+@pytest.mark.parametrize("status", [200, 500])
+def test_a_server_that_repeats_the_token_does_not_get_it_into_a_message(
+    server: Server, status: int
+) -> None:
+    server.status, server.answer = status, b"no s3cret here"
+    with pytest.raises(ServingError, match=r"no \[token\] here") as said:
+        Endpoint(server.root, token="s3cret").ask([AD])
+    assert "s3cret" not in str(said.value)
 
 
 @pytest.mark.parametrize(

@@ -15,16 +15,10 @@ from demand.config import GateSettings
 from demand.errors import AdsFileError, ModelError, ServingError
 from demand.metrics import bootstrap_rmse, regression_metrics
 from demand.serving import production
-from demand.serving.endpoint import Observed
-from demand.serving.production import (
-    Evaluation,
-    LabelledAds,
-    Served,
-    evaluate_endpoint,
-    judge,
-    labelled_ads,
-    production_gate,
-)
+from demand.serving.observation import Observed
+from demand.serving.production import evaluate_endpoint
+from demand.serving.production_ads import LabelledAds, labelled_ads
+from demand.serving.production_gate import Evaluation, Served, judge, production_gate
 from demand.serving.versions import RegisteredVersion
 from tests.ads_factory import make_ads
 from tests.serving.test_endpoint import Server
@@ -299,6 +293,24 @@ def test_the_flask_api_is_measured_alike(server: Server, tmp_path: Path) -> None
     assert found.metrics["model_version"] == "2"
     (warning,) = found.metrics["warnings"]
     assert warning.startswith("version 2 serves, but the champion is version 1")
+
+
+def test_a_named_endpoint_gets_the_token_of_the_environment(
+    server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("DEMAND_API_TOKEN", "s3cret")
+    found = evaluated(tmp_path, server.root)
+    assert set(server.tokens) == {"Bearer s3cret"}
+    assert "s3cret" not in repr(found)
+
+
+def test_the_active_deployment_gets_no_token(
+    server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("DEMAND_API_TOKEN", "s3cret")
+    monkeypatch.setattr(production, "deployed_url", lambda: server.root)
+    evaluated(tmp_path, None)
+    assert set(server.tokens) == {None}
 
 
 def test_an_endpoint_that_tells_no_version_is_taken_for_the_champion(

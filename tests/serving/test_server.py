@@ -19,7 +19,8 @@ from demand.errors import ServingError
 from demand.serving import processes
 from demand.serving.mlflow_model import SAMPLES_FILE
 from demand.serving.processes import ServerProcess, model_servers
-from demand.serving.server import Deployment, active, check_answers, status, stop
+from demand.serving.server import Deployment, active, check_answers, stop
+from demand.serving.status import status
 from demand.state import Home, write_json
 
 SETTINGS = DeploySettings(tolerance=1e-6)
