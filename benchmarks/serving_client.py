@@ -51,6 +51,30 @@ def post(address: str, path: str, value: object) -> bytes:
     return head.encode() + body
 
 
+@dataclass(frozen=True)
+class Answer:
+    """A whole answer.
+
+    Parameters
+    ----------
+    status
+        Of HTTP.
+    head
+        Status line and headers, in small letters.
+    body
+        What follows them.
+    """
+
+    status: int
+    head: bytes
+    body: bytes
+
+    def header(self, name: bytes) -> bytes | None:
+        """Return the value of a header, named in small letters, or None."""
+        _, found, rest = self.head.partition(b"\r\n" + name + b":")
+        return rest.partition(b"\r\n")[0].strip() if found else None
+
+
 @dataclass
 class Incoming:
     """The bytes of one answer, as far as they have come."""
@@ -65,6 +89,22 @@ class Incoming:
         ServingError
             The answer is not 200, has no length, or ended half-way.
         """
+        answer = self.take_any(part)
+        if answer is None:
+            return None
+        if answer.status != 200:
+            said = answer.body[:300].decode("utf-8", "replace")
+            raise ServingError(f"answered {answer.head[:15].decode('latin-1')}: {said}")
+        return answer.body
+
+    def take_any(self, part: bytes) -> Answer | None:
+        """Add a part; return the answer, whatever its status, once it is whole.
+
+        Raises
+        ------
+        ServingError
+            The answer has no length, or ended half-way.
+        """
         if not part:
             raise ServingError("the server closed a kept connection")
         self.content += part
@@ -72,19 +112,17 @@ class Incoming:
         if end < 0:
             return None
         start = end + len(_END_OF_HEAD)
-        whole = start + _length(bytes(self.content[:end]))
+        head = bytes(self.content[:end]).lower()
+        whole = start + _length(head)
         if len(self.content) < whole:
             return None
         body = bytes(self.content[start:whole])
-        if self.content.split(b" ", 2)[1] != b"200":
-            said = body[:300].decode("utf-8", "replace")
-            raise ServingError(f"answered {self.content[:15].decode('latin-1')}: {said}")
         self.content.clear()
-        return body
+        return Answer(int(head.split(b" ", 2)[1]), head, body)
 
 
 def _length(head: bytes) -> int:
-    for line in head.lower().split(b"\r\n"):
+    for line in head.split(b"\r\n"):
         if line.startswith(b"content-length:"):
             return int(line.partition(b":")[2])
     raise ServingError("the answer does not say its length")

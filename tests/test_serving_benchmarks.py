@@ -5,12 +5,15 @@ from __future__ import annotations
 import json
 import socket
 import threading
+import time
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from benchmarks import resilience, serving
+from benchmarks import overload, overload_client, resilience, serving
+from benchmarks.overload_client import FAILED, Flood, OpenLoop, Outcome, seconds_until_normal
+from benchmarks.overload_report import Memory, Overload, write_overload
 from benchmarks.resilience import Plan
 from benchmarks.serving import Questions, interleaved
 from benchmarks.serving_client import Incoming, Target, latencies, post, requests_per_second
@@ -41,6 +44,7 @@ from benchmarks.serving_report import (
 from demand.errors import ServingError
 from demand.state import home
 
+BUSY = b"HTTP/1.1 503 NO\r\nContent-Length: 2\r\nRetry-After: 1\r\n\r\nno"
 OK = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\nX: y\r\n\r\nok"
 
 
@@ -72,14 +76,20 @@ def measured(flask_ms: float = 0.5) -> Measured:
 
 
 @pytest.fixture
-def echo():
-    """A server that answers every request with ``OK``, over kept connections."""
+def answers() -> list[bytes]:
+    """What :func:`echo` answers, in turn; the last one again and again."""
+    return [OK]
+
+
+@pytest.fixture
+def echo(answers: list[bytes]):
+    """A server that answers every request, over kept connections."""
     listener = socket.create_server(("127.0.0.1", 0))
 
     def serve(connection: socket.socket) -> None:
         with connection:
             while connection.recv(1 << 16):
-                connection.sendall(OK)
+                connection.sendall(answers.pop(0) if len(answers) > 1 else answers[0])
 
     def accept() -> None:
         while True:
@@ -280,7 +290,7 @@ def test_a_benchmark_has_a_home_of_its_own(monkeypatch: pytest.MonkeyPatch) -> N
     assert not place.root.exists()
 
 
-@pytest.mark.parametrize("program", [serving, resilience])
+@pytest.mark.parametrize("program", [serving, resilience, overload])
 def test_help_has_examples(program, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as ended:
         program.main(["--help"])
@@ -294,6 +304,94 @@ def test_seconds_are_bounded(seconds: str, capsys: pytest.CaptureFixture[str]) -
     with pytest.raises(SystemExit):
         serving.main(["--seconds", seconds])
     assert "--seconds" in capsys.readouterr().err
+
+
+def flood(target: Target, rate: float, connections: int = 8) -> Flood:
+    with OpenLoop(target, rate, connections) as load:
+        return load.run(0.3, 1.0)
+
+
+def test_requests_are_sent_when_they_are_due(echo: str) -> None:
+    found = flood(Target("echo", echo, [post(echo, "/", 1)]), 100.0)
+    assert 25 <= len(found.outcomes) + found.unsent <= 31
+    assert {each.status for each in found.outcomes} == {200}
+    assert all(0 <= each.seconds < 5 for each in found.outcomes)
+    assert (found.silent, found.normal_again_s < 5) == (0, True)
+
+
+def test_refusals_are_counted_and_say_when_to_come_again(echo: str, answers: list[bytes]) -> None:
+    answers[:] = [BUSY] * 5 + [OK]
+    found = flood(Target("echo", echo, [post(echo, "/", 1)]), 100.0)
+    assert [each.retry_after for each in found.outcomes if each.status == 503] == [True] * 5
+
+
+def test_requests_beyond_the_connections_are_never_sent(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(overload_client, "_PATIENCE_S", 0.5)
+    with socket.create_server(("127.0.0.1", 0)) as mute:
+        address = f"http://127.0.0.1:{mute.getsockname()[1]}"
+        with OpenLoop(Target("mute", address, [post(address, "/", 1)]), 100.0, 2) as load:
+            threading.Timer(0.2, mute.shutdown, (socket.SHUT_RDWR,)).start()
+            found = load.run(0.1, 1.0)
+    assert found.unsent >= 5
+    assert {each.status for each in found.outcomes} <= {FAILED}
+    assert np.isnan(found.normal_again_s)
+
+
+def test_a_server_that_is_not_there_fails_every_request(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(overload_client, "_PATIENCE_S", 0.5)
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        address = f"http://127.0.0.1:{listener.getsockname()[1]}"
+    found = flood(Target("none", address, [post(address, "/", 1)]), 100.0)
+    assert {each.status for each in found.outcomes} == {FAILED}
+    assert (len(found.outcomes) > 10, found.silent) == (True, 0)
+
+
+def test_all_is_normal_again_after_five_good_answers_in_a_row(
+    echo: str, answers: list[bytes]
+) -> None:
+    answers[:] = [BUSY, OK, OK, BUSY, OK]
+    target = Target("echo", echo, [post(echo, "/", 1)])
+    assert 0 < seconds_until_normal(target, 5.0, time.perf_counter()) < 5
+    assert answers == [OK]
+
+
+def overloaded() -> Overload:
+    outcomes = [Outcome(0.1 * n, 0.1 * n + 0.01, 200 if n % 4 else 503, True) for n in range(8)]
+    outcomes.append(Outcome(0.9, 1.4, 200, False))
+    lost = Outcome(0.5, 0.6, FAILED, False)
+    load = Flood(0.0, 1.0, [*outcomes, lost], unsent=3, silent=1, normal_again_s=0.25)
+    memory = Memory(200.0, 205.0, [(0.5, 230.0)])
+    return Overload({"cores": 2}, 100.0, 0.001, 1000.0, load, memory)
+
+
+def test_rates_of_an_overload_are_those_of_its_own_time() -> None:
+    found = overloaded()
+    # One answer came after the load had ended, one request was lost, one never answered.
+    assert (found.offered, found.answered, found.accepted) == (11.0, 8.0, 6.0)
+    assert found.memory.peak == 230.0
+
+
+def test_overload_results_are_written(tmp_path: Path) -> None:
+    written = write_overload(overloaded(), tmp_path)
+    assert "The client shares the cores" in written.read_text()
+    kept = json.loads((tmp_path / "overload.json").read_text())
+    assert kept["statuses"] == {"200": 7, "503": 2, "0": 1}
+    assert (kept["refused_with_retry_after"], kept["never_sent"], kept["normal_again_s"]) == (
+        (2, 3, 0.25)
+    )
+    assert kept["latency_ms"]["refused"]["p50"] == pytest.approx(10.0)
+    assert (tmp_path / "overload.png").read_bytes().startswith(b"\x89PNG")
+
+
+@pytest.mark.e2e
+def test_an_overload_is_refused_and_over_soon() -> None:
+    plan = overload.Plan(seconds=2.0, connections=200, sustained_s=1.0)
+    found = overload.run(plan, None, quiet=True)
+    assert found.of(200)
+    assert all(each.retry_after for each in found.of(429, 503))
+    assert {each.status for each in found.flood.outcomes} <= {200, 429, 503, FAILED}
+    assert found.flood.silent == 0
+    assert found.flood.normal_again_s < 30
 
 
 @pytest.mark.e2e

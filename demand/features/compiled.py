@@ -16,13 +16,16 @@ def compiled(function: F) -> F:
 
     It lies beside the source, or else in the user's cache (or in ``NUMBA_CACHE_DIR``);
     where neither can be written, every process compiles anew, which takes some seconds.
+    The interpreter stays held: an answer takes a dozen of these calls, and after each of
+    them it would have to wait for every other busy thread.
+
     A kept result is made anew when the source *file* of the function changes, so all that
     a function takes from its surroundings must stand in the same file or never change.
     """
     try:
-        return cast(F, njit(function, cache=True, nogil=True))
+        return cast(F, njit(function, cache=True))
     except RuntimeError:  # numba found no folder to write to
-        return cast(F, njit(function, nogil=True))
+        return cast(F, njit(function))
 
 
 def compilable(function: F) -> F:

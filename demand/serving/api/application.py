@@ -56,10 +56,12 @@ def create_app(
     """
     app = Flask("demand")
     app.config["MAX_CONTENT_LENGTH"] = settings.body_bytes
-    # Apart, so that those who wait for a model server keep nobody from the model here.
     telemetry = Telemetry(champions)
-    answering = Admission(settings.in_flight, telemetry.in_flight)
-    passing_on = Admission(settings.passed_on, telemetry.in_flight)
+    # Apart, so that those who wait for a model server keep nobody from the model here.
+    limits = {
+        "/predict": Admission(settings.in_flight, telemetry.in_flight),
+        "/invocations": Admission(settings.passed_on, telemetry.in_flight),
+    }
     computing = threading.Lock()
     if settings.token is not None:
         _guard(app, settings.token)
@@ -70,30 +72,28 @@ def create_app(
     @app.post("/predict")
     def predict() -> Response:
         serving = _model(champions)
-        with answering.admitted():
-            asked = decode_json(_json_body())
-            ads = asked if isinstance(asked, list) else [asked]
-            if len(ads) > settings.ads:
-                raise Problem(413, f"{len(ads):,} ads in one request; at most {settings.ads:,}")
-            # Threads that compute at the same time only take the interpreter from each
-            # other, at a third of the speed; but nobody is to wait for a whole batch.
-            with computing if len(ads) <= _FEW else nullcontext():
-                answers = serving.predictor.answer(AdColumns.from_typed(typed_records(ads)))
-            found = _as_json(answers, serving.version)
-            request.environ[ADS], request.environ[VERSION] = len(ads), serving.version
-            return _json(found if isinstance(asked, list) else found[0])
+        asked = decode_json(_json_body())
+        ads = asked if isinstance(asked, list) else [asked]
+        if len(ads) > settings.ads:
+            raise Problem(413, f"{len(ads):,} ads in one request; at most {settings.ads:,}")
+        # Threads that compute at the same time only take the interpreter from each
+        # other, at a third of the speed; but nobody is to wait for a whole batch.
+        with computing if len(ads) <= _FEW else nullcontext():
+            answers = serving.predictor.answer(AdColumns.from_typed(typed_records(ads)))
+        found = _as_json(answers, serving.version)
+        request.environ[ADS], request.environ[VERSION] = len(ads), serving.version
+        return _json(found if isinstance(asked, list) else found[0])
 
     @app.post("/invocations")
     def invocations() -> Response:
         if upstream is None:
             raise Problem(503, "no model server stands behind this API")
-        with passing_on.admitted():
-            body = request.get_data(cache=False)
-            answer = upstream.ask("POST", "/invocations", body, request.content_type or "")
+        body = request.get_data(cache=False)
+        answer = upstream.ask("POST", "/invocations", body, request.content_type or "")
         return Response(answer.body, answer.status, answer.headers)
 
     routes = [rule.rule for rule in app.url_map.iter_rules()]
-    around = Surroundings(app.wsgi_app, routes, settings, telemetry, access_log)
+    around = Surroundings(app.wsgi_app, routes, limits, settings, telemetry, access_log)
     app.wsgi_app = around  # type: ignore[method-assign]
     return app
 

@@ -3,12 +3,8 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
 
 from prometheus_client import Gauge
-
-from demand.serving.api.problems import Problem
 
 
 class Admission:
@@ -26,20 +22,14 @@ class Admission:
         self._free = threading.BoundedSemaphore(limit)
         self._in_flight = in_flight
 
-    @contextmanager
-    def admitted(self) -> Iterator[None]:
-        """Hold one of the places for the block.
-
-        Raises
-        ------
-        Problem
-            503 with Retry-After: all are taken.
-        """
+    def enter(self) -> bool:
+        """Take one of the places, or return False: all are taken."""
         if not self._free.acquire(blocking=False):
-            raise Problem(503, "too many requests at a time: try again in a second")
+            return False
         self._in_flight.inc()
-        try:
-            yield
-        finally:
-            self._in_flight.dec()
-            self._free.release()
+        return True
+
+    def leave(self) -> None:
+        """Give the place back; whoever entered must."""
+        self._in_flight.dec()
+        self._free.release()

@@ -1,4 +1,4 @@
-"""What every request goes through, whatever answers it: an id, headers, counts, a log line.
+"""What every request goes through, whatever answers it: admission, an id, headers, a log line.
 
 It stands around the Flask application as WSGI middleware: in Flask's own hooks, which look
 up the request anew at every use, the same takes as long as the answer of an ad.
@@ -9,10 +9,12 @@ from __future__ import annotations
 import re
 import time
 import uuid
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from http import HTTPStatus
 from typing import Any
 
+from demand.serving.api.overload import Admission
+from demand.serving.api.problems import Problem
 from demand.serving.api.settings import ApiSettings
 from demand.serving.api.telemetry import AccessLog, Telemetry
 
@@ -32,6 +34,15 @@ _HEADERS = [
 _PART = 2**16
 
 
+def _refused() -> tuple[str, tuple[tuple[str, str], ...], bytes]:
+    """Return status, headers and body of what those hear who are not let in."""
+    problem = Problem(503, "too many requests at a time: try again in a second").response()
+    return problem.status, tuple(problem.headers.items()), problem.get_data()
+
+
+_REFUSED = _refused()
+
+
 class Surroundings:
     """WSGI middleware around the API.
 
@@ -41,6 +52,9 @@ class Surroundings:
         What answers.
     routes
         Paths that are told apart in metrics and log; all else is ``other``.
+    limits
+        How many requests a path lets in at a time; the others hear 503 before Flask
+        hears of them, since a no that costs as much as an answer leaves none.
     settings
         See :class:`demand.serving.api.settings.ApiSettings`.
     telemetry, access_log
@@ -51,12 +65,14 @@ class Surroundings:
         self,
         app: Wsgi,
         routes: Iterable[str],
+        limits: Mapping[str, Admission],
         settings: ApiSettings,
         telemetry: Telemetry,
         access_log: AccessLog | None,
     ) -> None:
         self._app = app
         self._routes = frozenset(routes)
+        self._limits = limits
         self._settings = settings
         self._telemetry = telemetry
         self._access_log = access_log
@@ -84,7 +100,19 @@ class Surroundings:
             self._tell(environ, code, time.perf_counter() - started)
             return start_response(status, headers, exc_info)
 
-        return self._app(environ, start)
+        posted = environ["REQUEST_METHOD"] == "POST"
+        admission = self._limits.get(environ["PATH_INFO"]) if posted else None
+        if admission is None:
+            return self._app(environ, start)
+        if not admission.enter():
+            status, refusal, body = _REFUSED
+            start(status, list(refusal))
+            return [body]
+        try:
+            # What these paths answer is whole when the application returns.
+            return self._app(environ, start)
+        finally:
+            admission.leave()
 
     def _tell(self, environ: Environ, status: int, seconds: float) -> None:
         path = environ["PATH_INFO"]
