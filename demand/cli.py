@@ -7,6 +7,7 @@ import sys
 from demand import __version__
 from demand.commands.data import add_dashboard, add_data
 from demand.commands.model import add_explain, add_predict
+from demand.commands.page import add_page
 from demand.commands.parsers import Handler
 from demand.commands.serving import add_api, add_serving
 from demand.doors import Parser, guarded
@@ -27,7 +28,7 @@ def _parser() -> Parser:
     )
     parser.add_argument("--version", action="version", version=f"avito-demand {__version__}")
     commands = parser.add_subparsers(metavar="COMMAND", required=True, parser_class=_SubParser)
-    for add in (add_serving, add_api, add_data, add_dashboard, add_predict, add_explain):
+    for add in (add_serving, add_api, add_page, add_data, add_dashboard, add_predict, add_explain):
         add(commands)
     return parser
 

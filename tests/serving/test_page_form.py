@@ -1,0 +1,137 @@
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+import gradio as gr
+import pytest
+
+from demand.serving.page.form import Form, ad_of, is_unread_price, lacking, merged
+from demand.serving.page.server import delete_old
+from demand.serving.page.source import Market
+
+MARKET = Market(
+    {
+        "categories": [
+            {"parent": "Личные вещи", "name": "Часы", "params": [
+                {"value": "Наручные", "next": [{"value": "Кварцевые", "next": []}]}]},
+            {"parent": "Хобби", "name": "Велосипеды", "params": []},
+            {"parent": "Личные вещи", "name": "Часть гардероба", "params": []},
+        ],
+        "regions": [{"name": "Самарская", "cities": ["Самара", "Тольятти"]},
+                    {"name": "Омская", "cities": ["Омск"]}],
+        "user_types": ["Private", "Dealer"],
+    }
+)  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def form() -> Form:
+    with gr.Blocks(analytics_enabled=False):
+        return Form.build("ru")
+
+
+def choices(updates: dict[Any, Any], component: Any) -> list[str]:
+    """Return the values that Gradio would offer: it makes pairs of some lists."""
+    offered = updates[component]["choices"]
+    return [choice[1] if isinstance(choice, tuple) else choice for choice in offered]
+
+
+def test_the_lists_are_the_models_own(form: Form) -> None:
+    updates = form.offer(MARKET, {})
+    assert choices(updates, form.parent_category_name) == ["Личные вещи", "Хобби"]
+    assert choices(updates, form.category_name) == ["Часы", "Велосипеды", "Часть гардероба"]
+    assert choices(updates, form.region) == ["Самарская", "Омская"]
+    assert choices(updates, form.city) == ["Самара", "Тольятти", "Омск"]
+    assert not updates[form.param_1]["visible"]
+
+
+def test_cities_depend_on_the_region(form: Form) -> None:
+    updates = form.after(MARKET, {"region": "Омская", "city": "Самара"}, "region")
+    assert choices(updates, form.city) == ["Омск"]
+    assert updates[form.city]["value"] is None
+    kept = form.after(MARKET, {"region": "Омская", "city": "Омск"}, "region")
+    assert "value" not in kept[form.city]
+
+
+def test_params_depend_on_the_category_and_on_one_another(form: Form) -> None:
+    updates = form.after(MARKET, {"category_name": "Часы"}, "category_name")
+    assert choices(updates, form.param_1) == ["Наручные"]
+    assert updates[form.parent_category_name]["value"] == "Личные вещи"
+    assert not updates[form.param_2]["visible"]
+    ad = {"category_name": "Часы", "param_1": "Наручные"}
+    assert choices(form.after(MARKET, ad, "param_1"), form.param_2) == ["Кварцевые"]
+
+
+def test_another_section_takes_back_what_is_not_in_it(form: Form) -> None:
+    ad = {"parent_category_name": "Хобби", "category_name": "Часы", "param_1": "Наручные"}
+    updates = form.after(MARKET, ad, "parent_category_name")
+    assert choices(updates, form.category_name) == ["Велосипеды"]
+    assert updates[form.category_name]["value"] is None
+    assert updates[form.param_1]["value"] is None
+
+
+def test_the_beginning_of_one_category_is_enough() -> None:
+    assert MARKET.meant("вело") == "Велосипеды"
+    assert MARKET.meant("часы") == "Часы"
+    assert MARKET.meant("час") == "час"
+    assert MARKET.meant("что-то") == "что-то"
+
+
+def test_without_lists_everything_can_be_typed(form: Form) -> None:
+    updates = form.offer(None, {})
+    assert updates[form.param_3]["visible"]
+    assert choices(updates, form.region) == []
+    assert form.after(None, {}, "region") == {}
+
+
+def test_another_language_changes_labels_and_no_value(form: Form) -> None:
+    updates = form.speak("en", MARKET)
+    assert updates[form.title]["label"] == "Title"
+    assert all("value" not in update for update in updates.values())
+    assert [value for _, value in updates[form.user_type]["choices"]] == ["Private", "Dealer", ""]
+
+
+def test_the_form_makes_an_ad_of_what_was_filled_in() -> None:
+    values = ("  Стол ", "", None, True, None, "Мебель", None, None, None, "", "Омск", "")
+    assert ad_of(values) == {
+        "title": "Стол", "image": "photo", "category_name": "Мебель", "city": "Омск",
+    }  # fmt: skip
+    assert ad_of(("x", "y", "0", False, *[None] * 8))["price"] == 0.0
+    assert lacking({"title": "x"}) == "category_name"
+    assert lacking({"title": "x", "category_name": "y"}) is None
+
+
+@pytest.mark.parametrize(
+    ("written", "price"),
+    [("12 500 ₽", 12_500), ("12\u00a0500", 12_500), ("12.500", 12_500), ("1,300,000", 1_300_000),
+     ("99,90", 99.9), ("500 руб.", 500), ("500р", 500), ("-5", -5), ("0", 0)],
+)  # fmt: skip
+def test_a_price_is_read_as_people_write_it(written: str, price: float) -> None:
+    values = ("x", "", written, *[None] * 9)
+    assert ad_of(values)["price"] == price
+    assert not is_unread_price(values)
+
+
+@pytest.mark.parametrize("written", ["дорого", "1-2", "1e5", "--1", "1" * 40, "NaN"])
+def test_what_is_no_price_is_said_to_be_none(written: str) -> None:
+    assert is_unread_price(("x", "", written, *[None] * 9))
+    assert "price" not in ad_of(("x", "", written, *[None] * 9))
+    assert not is_unread_price(("x", "", " ", *[None] * 9))
+
+
+def test_updates_of_the_same_field_are_joined(form: Form) -> None:
+    together = merged({form.title: {"label": "a"}}, {form.title: {"value": "b"}})
+    assert together == {form.title: {"label": "a", "value": "b"}}
+
+
+def test_old_files_are_deleted_and_new_ones_kept(tmp_path: Path) -> None:
+    old, new = tmp_path / "a" / "old.csv", tmp_path / "new.csv"
+    old.parent.mkdir()
+    for path in (old, new):
+        path.write_text("x")
+    os.utime(old, (1, 1))
+    delete_old(tmp_path, 1000.0)
+    assert not old.exists()
+    assert new.exists()

@@ -1,0 +1,196 @@
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from demand.demo import write_demo
+from demand.serving.page.client import Answer, Client, Kind, Trouble
+from demand.serving.page.many import (
+    ADS_AT_ONCE,
+    WAIT_S,
+    Progress,
+    answer_many,
+    harmless,
+    problem_words,
+    results_csv,
+)
+from demand.serving.page.uploads import Upload, UploadError, read_upload, sample_csv
+
+HEADER = "item_id,title,category_name,price,description\n"
+GOOD = "1,Велосипед,Велосипеды,9000,катались мало\n"
+
+
+class Fake(Client):
+    """A client that answers 0.2, and 0.3 to ads with a photo, after what it is told to raise."""
+
+    def __init__(self, *troubles: Trouble) -> None:
+        super().__init__("http://127.0.0.1:1")
+        self.troubles = list(troubles)
+        self.sizes: list[int] = []
+
+    def answers(self, ads: Sequence[Mapping[str, Any]], kind: Kind) -> list[Answer]:
+        if self.troubles:
+            raise self.troubles.pop(0)
+        self.sizes.append(len(ads))
+        return [Answer(0.3 if ad.get("image") else 0.2) for ad in ads]
+
+
+def upload(folder: Path, text: str, encoding: str = "utf-8") -> Upload:
+    path = folder / "ads.csv"
+    path.write_bytes(text.encode(encoding))
+    return read_upload(path)
+
+
+def last(upload: Upload, client: Client) -> Progress:
+    return list(answer_many(upload, client, "flask", None, sleep=lambda _: None))[-1]
+
+
+def test_bad_rows_are_marked_and_the_rest_is_kept(tmp_path: Path) -> None:
+    bad = (
+        "2,,Велосипеды,100,\n"
+        "3,Часы,Часы и украшения,12 500,\n"
+        "4,Стол,Мебель и интерьер,500,лишнее,поле\n"
+        "5,Шкаф,Мебель и интерьер,-5,\n"
+    )
+    found = upload(tmp_path, HEADER + GOOD + bad)
+    assert [ad is not None for ad in found.ads] == [True, False, True, False, True]
+    assert found.places == (2, 3, 4, 5, 6)
+    reasons = {row: [(p.column, p.reason.split(":")[0]) for p in found.problems[row]]
+               for row in found.problems}  # fmt: skip
+    assert reasons == {
+        1: [("title", "missing")],
+        2: [("price", "thousands separator")],
+        3: [(None, "fields")],
+        4: [("price", "bounds")],
+    }
+    assert found.ads[0] == {
+        "item_id": "1", "title": "Велосипед", "category_name": "Велосипеды",
+        "price": 9000.0, "description": "катались мало",
+    }  # fmt: skip
+    assert "price" not in (found.ads[2] or {})
+
+
+def test_a_spreadsheets_file_is_read_as_it_was_saved(tmp_path: Path) -> None:
+    text = 'title;category_name;price\r\n"Стол; дуб";Мебель и интерьер;500\r\n'
+    found = upload(tmp_path, text, "cp1251")
+    assert (tmp_path / "ads.csv").read_bytes() == text.encode("cp1251")
+    assert [path.name for path in tmp_path.iterdir()] == ["ads.csv"]
+    assert found.ads[0] == {
+        "title": "Стол; дуб", "category_name": "Мебель и интерьер", "price": 500.0,
+    }  # fmt: skip
+    assert not found.problems
+
+
+def test_a_ragged_row_does_not_move_the_lines_of_others(tmp_path: Path) -> None:
+    text = HEADER + '1,Стол,Мебель и интерьер,1,"две\nстроки"\n2,x\n\n' + GOOD
+    found = upload(tmp_path, text)
+    assert found.places == (2, 4, 6)
+    assert [ad is not None for ad in found.ads] == [True, False, True]
+
+
+def test_a_quote_that_is_not_closed_is_named_where_it_begins(tmp_path: Path) -> None:
+    found = upload(tmp_path, HEADER + GOOD + '2,"Стол,Мебель,1,\n' + GOOD)
+    assert [ad is not None for ad in found.ads] == [True, False]
+    assert found.places == (2, 3)
+    assert [problem.reason for problem in found.problems[1]] == ["quote"]
+
+
+@pytest.mark.parametrize(
+    ("text", "key"),
+    [
+        ("a,b\n1,2\n", "file.lacks"),
+        ("title,price\nx,1\n", "file.lacks"),
+        ("title,category_name\n", "file.empty"),
+        ("", "file.empty"),
+        ("\x00\x01\x02", "file.unreadable"),
+    ],
+)
+def test_a_file_that_is_none_is_named(tmp_path: Path, text: str, key: str) -> None:
+    with pytest.raises(UploadError) as caught:
+        upload(tmp_path, text)
+    assert caught.value.key == key
+    assert str(tmp_path) not in caught.value.detail
+
+
+def test_the_sample_file_is_a_good_file(tmp_path: Path) -> None:
+    found = upload(tmp_path, "\ufeff" + sample_csv())
+    assert len(found.ads) == 2
+    assert all(found.ads)
+    assert not found.problems
+
+
+def test_ads_are_asked_about_in_large_requests_and_in_order(tmp_path: Path) -> None:
+    path = tmp_path / "ads.csv"
+    write_demo(path, 700, 3)
+    client = Fake()
+    seen = [p.reached for p in answer_many(read_upload(path), client, "flask", None)]
+    assert seen == sorted(seen)
+    assert seen[-1] == 700
+    assert max(client.sizes) <= ADS_AT_ONCE
+    assert min(client.sizes[:-1]) > ADS_AT_ONCE * 0.9
+
+
+def test_every_ad_gets_its_own_answer_and_suggestions(tmp_path: Path) -> None:
+    text = "title,category_name,image\nСтол,Мебель,1.jpg\nСтул,Мебель,\n"
+    rows = last(upload(tmp_path, text), Fake()).rows
+    assert [row.answer.probability for row in rows if row.answer] == [0.3, 0.2]
+    assert rows[0].suggestions == ()
+    assert [s.kind for s in rows[1].suggestions] == ["photo"]
+
+
+def test_an_api_that_is_away_is_waited_for(tmp_path: Path) -> None:
+    client = Fake(Trouble("down", ""), Trouble("slow", ""), Trouble("busy", ""))
+    steps = [
+        (p.waiting.kind if p.waiting else None, p.finished)
+        for p in answer_many(
+            upload(tmp_path, HEADER + GOOD), client, "flask", None, sleep=lambda _: None
+        )
+    ]
+    kinds = [(None, False), ("down", False), ("slow", False), ("busy", False)]
+    assert steps == [*kinds, (None, False), (None, True)]
+
+
+def test_after_two_minutes_the_rest_stays_without_an_answer(tmp_path: Path) -> None:
+    slept: list[float] = []
+    client = Fake(*[Trouble("down", "")] * 1000)
+    found = upload(tmp_path, HEADER + GOOD)
+    *_, end = answer_many(found, client, "flask", None, sleep=slept.append)
+    assert end.finished
+    assert end.waiting is not None
+    assert sum(slept) == pytest.approx(WAIT_S, abs=3)
+    assert "did not answer" in problem_words("en", end.rows[0])
+
+
+def test_an_ad_that_the_api_refuses_costs_only_itself(tmp_path: Path) -> None:
+    text = "title,category_name,image\nСтол,Мебель,1\nСтул,Мебель,1\nШкаф,Мебель,1\n"
+    asked_of_first = 2  # the ad, and a longer description
+    client = Fake(Trouble("refused", "no good", field="title", row=asked_of_first))
+    rows = last(upload(tmp_path, text), client).rows
+    assert [row.answer is not None for row in rows] == [True, False, True]
+    assert problem_words("en", rows[1]) == "Title: no good — no answer"
+
+
+def test_the_results_have_a_row_an_ad_with_suggestions_and_problems(tmp_path: Path) -> None:
+    text = HEADER + GOOD + "2,,Велосипеды,1,\n"
+    written = results_csv("ru", last(upload(tmp_path, text), Fake()).rows)
+    first, second = csv.DictReader(io.StringIO(written))
+    assert first["item_id"] == "1"
+    assert float(first["deal_probability"]) == 0.2
+    assert "фотографию (по оценке модели +10,0" in first["suggestion_1"]
+    assert first["problem"] == ""
+    assert second["deal_probability"] == ""
+    assert second["problem"] == "Заголовок: не указано — без ответа"
+
+
+@pytest.mark.parametrize("cell", ["=cmd()", "+1", "-1", "@x", "\t=1", "\r=1"])
+def test_no_cell_is_a_formula(cell: str, tmp_path: Path) -> None:
+    assert harmless(cell) == f"'{cell}"
+    text = f'{HEADER}"{cell}",Стол,Мебель,1,\n'
+    written = results_csv("en", last(upload(tmp_path, text), Fake()).rows)
+    for row in csv.reader(io.StringIO(written)):
+        assert not [c for c in row if c.startswith(("=", "+", "@", "\t", "\r", "-"))]
