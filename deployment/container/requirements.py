@@ -1,8 +1,9 @@
-"""Print what the image installs: the part of the lock file that serving needs.
+"""Print what an image installs: the part of the lock file that it needs.
 
-``python deployment/container/requirements.py`` starts from the packages that
-:mod:`demand.serving` imports, follows what each of them requires, and writes every name at
-the version of ``requirements.lock``. So the image has no versions of its own.
+``python deployment/container/requirements.py [page]`` starts from the packages that
+:mod:`demand.serving` imports, or :mod:`demand.serving.page`, follows what each of them
+requires, and writes every name at the version of ``requirements.lock``. So the images have
+no versions of their own.
 """
 
 from __future__ import annotations
@@ -21,7 +22,6 @@ SERVING = (
     "fastapi",
     "flask",
     "gunicorn",
-    "gunicorn-h1c",
     "httptools",
     "jinja2",
     "mlflow-skinny",
@@ -38,6 +38,20 @@ SERVING = (
     "safetensors",
     "uvicorn",
     "uvloop",
+)
+
+# What `demand ui` imports; of the model it knows no more than the API tells.
+PAGE = (
+    "fastapi",
+    "gradio",
+    "numpy",
+    "pandas",
+    "pydantic",
+    "pyyaml",
+    "requests",
+    "rich",
+    "rich-argparse",
+    "uvicorn",
 )
 
 
@@ -67,11 +81,11 @@ def needed(names: tuple[str, ...]) -> set[str]:
     return found
 
 
-def main() -> int:
+def main(arguments: list[str]) -> int:
     """Print the pinned list, or say what the lock lacks."""
     pins = locked(LOCK)
     try:
-        names = sorted(needed(SERVING))
+        names = sorted(needed(PAGE if arguments == ["page"] else SERVING))
     except PackageNotFoundError as error:
         sys.stderr.write(f"error: {error.name} is not installed here: run `make env`\n")
         return 1
@@ -85,4 +99,4 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    raise SystemExit(main())
+    raise SystemExit(main(sys.argv[1:]))

@@ -126,6 +126,12 @@ class TestImage:
         assert trial.evaluation["model_version"] == "1"
         assert trial.evaluation["max_difference"] <= TOLERANCE
 
+    def test_the_page_opens_in_an_image_of_its_own(self, trial: Trial) -> None:
+        found = re.search(r"^the page has (\d+) bytes$", trial.printed, re.MULTILINE)
+        assert found, trial.printed
+        assert int(found[1]) > 10_000
+        assert figure(trial, "megabytes of the page's image") <= MEGABYTES_MAX
+
     def test_answers_soon_after_its_start(self, trial: Trial) -> None:
         assert figure(trial, "seconds from start to /ping") < SECONDS_TO_ANSWER_MAX
 
