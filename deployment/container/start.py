@@ -56,7 +56,9 @@ def version() -> str:
 
 
 def use_compiled() -> None:
-    """Let numba find the machine code that the build left."""
+    """Let numba find the machine code that the build left, if this image has some."""
+    if not COMPILED.is_dir():
+        return
     try:
         folder = Path(tempfile.gettempdir()) / "demand-numba"
         folder.mkdir(mode=0o700, exist_ok=True)

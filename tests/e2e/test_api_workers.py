@@ -63,11 +63,14 @@ def test_whoever_is_asked_for_metrics_tells_those_of_all_workers(api: Api) -> No
     assert {answered(api) for _ in range(10)} == {REQUESTS}
 
 
-def test_a_killed_worker_is_replaced_and_what_it_counted_stays(api: Api, tmp_path: Path) -> None:
+@pytest.mark.parametrize("end", [signal.SIGKILL, signal.SIGABRT])
+def test_a_worker_that_ends_is_replaced_and_what_it_counted_stays(
+    api: Api, end: signal.Signals
+) -> None:
     for number in range(REQUESTS):
         assert ask(api, number) == 200
     killed = workers(api)[0]
-    killed.send_signal(signal.SIGKILL)
+    killed.send_signal(end)
     killed.wait(10)
     wait_for_two(api)
     assert ask(api) == 200

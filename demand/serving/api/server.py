@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
+import shutil
 import sys
 import tempfile
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -64,9 +67,23 @@ def serve_api(place: ApiPlace, settings: ApiSettings) -> None:
         print(f"the API answers at http://{shown}:{bound[1]}", file=sys.stderr, flush=True)
         descriptor = os.dup(listener.fileno())
         os.set_inheritable(descriptor, True)
-        with tempfile.TemporaryDirectory(prefix="demand-api-") as metrics:
-            share_metrics(Path(metrics))
+        with _folder_of_this_process() as metrics:
+            share_metrics(metrics)
             Gunicorn(descriptor, settings, *_parts(place, address, settings)).run()
+
+
+@contextlib.contextmanager
+def _folder_of_this_process() -> Iterator[Path]:
+    """Yield a new folder that goes with this process, and not with a worker forked from it.
+
+    A worker that ends leaves by an exception, which comes past here, too.
+    """
+    folder, owner = Path(tempfile.mkdtemp(prefix="demand-api-")), os.getpid()
+    try:
+        yield folder
+    finally:
+        if os.getpid() == owner:
+            shutil.rmtree(folder, ignore_errors=True)
 
 
 def _parts(place: ApiPlace, address: str | None, settings: ApiSettings) -> tuple[Flask, Follow]:

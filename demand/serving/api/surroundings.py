@@ -6,6 +6,7 @@ up the request anew at every use, the same takes as long as the answer of an ad.
 
 from __future__ import annotations
 
+import hmac
 import re
 import time
 import uuid
@@ -13,7 +14,7 @@ from collections.abc import Callable, Iterable, Mapping
 from http import HTTPStatus
 from typing import Any
 
-from demand.serving.api.overload import Admission
+from demand.serving.api.overload import TURN, Admission
 from demand.serving.api.problems import Problem
 from demand.serving.api.settings import ApiSettings
 from demand.serving.api.telemetry import AccessLog, Telemetry
@@ -24,6 +25,10 @@ Wsgi = Callable[[Environ, Callable[..., Any]], Iterable[bytes]]
 # What a view leaves behind about its request, for the counts and the log.
 REQUEST_ID, ADS, VERSION = "demand.request_id", "demand.ads", "demand.version"
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
+# These tell nothing but that and how the process lives.
+_OPEN_TO_ALL = ("/health", "/ready", "/openapi.json", "/")
+_PART = 2**16
+_DISCARD_S = 5.0
 _HEADERS = [
     ("X-Content-Type-Options", "nosniff"),
     ("X-Frame-Options", "DENY"),
@@ -31,16 +36,19 @@ _HEADERS = [
     ("Cache-Control", "no-store"),
     ("Content-Security-Policy", "default-src 'none'; style-src 'unsafe-inline'"),
 ]
-_PART = 2**16
 
 
-def _refused() -> tuple[str, tuple[tuple[str, str], ...], bytes]:
-    """Return status, headers and body of what those hear who are not let in."""
-    problem = Problem(503, "too many requests at a time: try again in a second").response()
-    return problem.status, tuple(problem.headers.items()), problem.get_data()
+Answer = tuple[str, tuple[tuple[str, str], ...], bytes]
 
 
-_REFUSED = _refused()
+def _ready(problem: Problem) -> Answer:
+    """Return status, headers and body of a problem."""
+    answer = problem.response()
+    return answer.status, tuple(answer.headers.items()), answer.get_data()
+
+
+_FULL = _ready(Problem(503, "too many requests at a time: try again in a second"))
+_NO_TOKEN = _ready(Problem(401, "this API wants a bearer token in the header Authorization"))
 
 
 class Surroundings:
@@ -86,8 +94,8 @@ class Surroundings:
 
         def start(status: str, headers: list[tuple[str, str]], exc_info: Any = None) -> Any:
             code = int(status[:3])
-            if code >= HTTPStatus.BAD_REQUEST and code != HTTPStatus.REQUEST_TIMEOUT:
-                self._discard_body(environ)
+            if code >= HTTPStatus.BAD_REQUEST and not self._discard_body(environ):
+                headers.append(("Connection", "close"))
             headers += _HEADERS
             headers.append(("X-Request-Id", request_id))
             origin = environ.get("HTTP_ORIGIN")
@@ -100,14 +108,21 @@ class Surroundings:
             self._tell(environ, code, time.perf_counter() - started)
             return start_response(status, headers, exc_info)
 
+        def refuse(answer: Answer) -> list[bytes]:
+            status, headers, body = answer
+            start(status, list(headers))
+            return [body]
+
+        if not self._has_token(environ):
+            return refuse(_NO_TOKEN)
         posted = environ["REQUEST_METHOD"] == "POST"
         admission = self._limits.get(environ["PATH_INFO"]) if posted else None
         if admission is None:
+            TURN.give()
             return self._app(environ, start)
         if not admission.enter():
-            status, refusal, body = _REFUSED
-            start(status, list(refusal))
-            return [body]
+            return refuse(_FULL)
+        TURN.give()
         try:
             # What these paths answer is whole when the application returns.
             return self._app(environ, start)
@@ -129,11 +144,35 @@ class Surroundings:
                 version=environ.get(VERSION),
             )
 
-    def _discard_body(self, environ: Environ) -> None:
-        """Read what is left of a refused body, so that the connection can be kept."""
+    def _has_token(self, environ: Environ) -> bool:
+        """Say whether a request may be answered, as far as the token goes."""
+        token = self._settings.token
+        if token is None or environ["PATH_INFO"] in _OPEN_TO_ALL:
+            return True
+        if environ["REQUEST_METHOD"] == "OPTIONS":  # browsers ask without it first
+            return True
+        # What WSGI gives as a text are the bytes that came.
+        given = environ.get("HTTP_AUTHORIZATION", "").encode("latin-1", "replace")
+        return hmac.compare_digest(given, f"Bearer {token}".encode())
+
+    def _discard_body(self, environ: Environ) -> bool:
+        """Read what is left of a refused body, so that the connection can be kept.
+
+        Says whether it came in time; a client that is still sending would not hear the
+        answer if the connection were closed.
+        """
         length = environ.get("CONTENT_LENGTH") or "0"
-        short = length.isdecimal() and int(length) <= self._settings.body_bytes
-        if short and environ["REQUEST_METHOD"] == "POST":
-            left = int(length)
+        left = int(length) if length.isdecimal() else 0
+        if environ["REQUEST_METHOD"] != "POST" or left == 0:
+            return True
+        if left > self._settings.body_bytes:
+            return False
+        connection = environ.get("gunicorn.socket")
+        if connection is not None:
+            connection.hurry(_DISCARD_S)
+        try:
             while left > 0 and (part := environ["wsgi.input"].read(min(_PART, left))):
                 left -= len(part)
+        except OSError:
+            return False
+        return True

@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import select
 import socket
+import time
 from collections.abc import Callable
 from typing import Any
 
@@ -12,6 +13,7 @@ from flask import Flask
 from gunicorn.app.base import BaseApplication
 from gunicorn.workers.gthread import ThreadWorker
 
+from demand.serving.api.overload import TURN
 from demand.serving.api.settings import ApiSettings
 from demand.serving.api.telemetry import forget_worker
 
@@ -22,7 +24,9 @@ _THREADS_BESIDE = 48
 _KEEP_ALIVE_S = 75
 _GRACE_S = 15
 _SILENT_S = 60
-_CLIENT_S = 30.0
+_CLIENT_S, _REQUEST_S = 30.0, 120.0
+# How long a thread waits for the first byte of a new connection, before the main thread does.
+_FIRST_S = 5.0
 # How long a thread waits for the next request of a connection that it has just answered.
 _LINGER_MS = 20
 
@@ -77,11 +81,41 @@ class Gunicorn(BaseApplication):  # type: ignore[misc]
 
 
 class _ImpatientSocket(socket.socket):
-    """A socket of which no read or write blocks for longer than ``_CLIENT_S``."""
+    """A socket of which no read or write blocks for longer than ``_CLIENT_S``.
+
+    Nor do all reads of a request together for longer than ``_REQUEST_S``.
+
+    Whoever might have to wait gives on the turn before.
+    """
+
+    _until = float("inf")
 
     def setblocking(self, flag: bool) -> None:
         """Block, but not for ever; or not at all."""
         self.settimeout(_CLIENT_S if flag else 0.0)
+        self._until = time.monotonic() + _REQUEST_S
+
+    def hurry(self, seconds: float) -> None:
+        """Let what is read from now on, all together, take no longer than this."""
+        self._until = min(self._until, time.monotonic() + seconds)
+
+    def recv(self, size: int, flags: int = 0) -> bytes:
+        """Read what has come.
+
+        Raises
+        ------
+        TimeoutError
+            Nothing comes, or the whole takes too long.
+        """
+        if not _has_more(self, 0):
+            TURN.give()
+            self.settimeout(max(0.001, min(_CLIENT_S, self._until - time.monotonic())))
+        return super().recv(size, flags)
+
+    def sendall(self, data: Any, flags: int = 0) -> None:
+        """Send all of it."""
+        TURN.give()
+        super().sendall(data, flags)
 
 
 class ImpatientWorker(ThreadWorker):  # type: ignore[misc]
@@ -101,18 +135,28 @@ class ImpatientWorker(ThreadWorker):  # type: ignore[misc]
 
         Back to the main thread and on to another thread is a way of 0.2 ms.
         """
-        kept = super().handle(conn)
-        while kept is True and self._may_linger() and _has_more(conn.sock):
-            kept = super().handle(conn)
+        ready = conn.initialized or conn.data_ready or conn.wait_for_data(_FIRST_S)
+        if not ready:
+            return super().handle(conn)
+        kept = self._in_turn(conn)
+        while kept is True and self._may_linger() and _has_more(conn.sock, _LINGER_MS):
+            kept = self._in_turn(conn)
         return kept
+
+    def _in_turn(self, conn: Any) -> Any:
+        TURN.take()
+        try:
+            return super().handle(conn)
+        finally:
+            TURN.give()
 
     def _may_linger(self) -> bool:
         """Say whether there are threads enough for those that may come meanwhile."""
         return bool(self.alive and self.nr_conns <= self.cfg.threads // 2)
 
 
-def _has_more(connection: socket.socket) -> bool:
-    """Say whether another request begins to come within ``_LINGER_MS``."""
+def _has_more(connection: socket.socket, patience_ms: int) -> bool:
+    """Say whether something can be read within some milliseconds."""
     waiting = select.poll()
     waiting.register(connection, select.POLLIN)
-    return bool(waiting.poll(_LINGER_MS))
+    return bool(waiting.poll(patience_ms))
