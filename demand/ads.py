@@ -71,3 +71,5 @@ COLUMN_NAMES: tuple[str, ...] = tuple(COLUMN)
 INPUT_COLUMNS: tuple[Column, ...] = tuple(c for c in COLUMNS if c.name != TARGET)
 # What a seller always knows; all else is optional in a request and may be null.
 REQUEST_REQUIRED: tuple[str, ...] = ("title", "category_name")
+# The ads of a category with fewer are ranked among all ads.
+CATEGORY_ROWS_MIN = 30

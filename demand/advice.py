@@ -12,6 +12,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from demand.ads import COLUMN
+
 Ad = Mapping[str, Any]
 # Facts of one category, as `GET /market` lists them.
 CategoryFacts = Mapping[str, Any]
@@ -146,6 +148,10 @@ class Plan:
         kept.sort(key=lambda suggestion: -suggestion.gain)
         return Advice(base, self._curve(at_prices), tuple(kept[:SUGGESTIONS_MAX]))
 
+    def alone(self) -> Plan:
+        """Return the plan that asks about the ad as it is, and nothing else."""
+        return Plan(self.ads[:1], (), (), None)
+
     def _in_market(self, answers: Sequence[float]) -> list[tuple[float, float]]:
         if self._market is None:
             return []
@@ -229,20 +235,26 @@ def fuller_title(ad: Ad) -> str | None:
         longer = f"{fuller}, {value.lower()}"
         if value.casefold() not in fuller.casefold() and len(longer) <= TITLE_LETTERS_MAX:
             fuller = longer
-    return None if fuller == title else fuller
+    return None if fuller == title or not _allowed("title", fuller) else fuller
 
 
 def longer_description(ad: Ad) -> str | None:
     """Return the seller's own text, and after it in sentences what the other fields say.
 
-    None where the text says all of that already.
+    None where the text says all of that already, or would be longer than an ad's may be.
     """
     own = str(ad.get("description") or "").strip()
     facts = [str(ad["title"]).strip(), ", ".join(_telling(ad)), ad.get("city"), _PHRASE]
     missing = [fact for fact in facts if fact and fact.casefold() not in own.casefold()]
     if not missing:
         return None
-    return "\n".join([own, *(f"{fact.rstrip('.')}." for fact in missing)]).strip()
+    longer = "\n".join([own, *(f"{fact.rstrip('.')}." for fact in missing)]).strip()
+    return longer if _allowed("description", longer) else None
+
+
+def _allowed(field: str, value: str) -> bool:
+    most = COLUMN[field].max_length
+    return most is None or len(value) <= most
 
 
 def _changes(ad: Ad, facts: CategoryFacts) -> list[_Change]:
@@ -292,14 +304,15 @@ def _one_param(suggestions: list[Suggestion]) -> list[Suggestion]:
 def _prices(spread: Mapping[str, float], today: float | None, *, curve: bool) -> tuple[float, ...]:
     """Return ascending prices, evenly spaced in their logarithm and rounded as people do.
 
-    Today's price is among those of a curve, and not at its end.
+    Both quartiles are among them as they are: between near ones no other may lie. Today's
+    price is among those of a curve, and not at its end.
     """
     low, high = ("p10", "p90") if curve else ("p25", "p75")
     ends = [max(1.0, float(spread[low])), max(1.0, float(spread[high]))]
-    marks = []
+    marks = [price for price in (float(spread["p25"]), float(spread["p75"])) if price >= 1.0]
     if curve and today is not None and today >= 1.0:
         ends += [max(1.0, today / _BEYOND_TODAY), today * _BEYOND_TODAY]
-        marks = [today]
+        marks.append(today)
     first, last = math.log(min(ends)), math.log(max(ends))
     steps = (CURVE_POINTS if curve else FEW_POINTS) - 1
     grid = [math.exp(first + (last - first) * i / steps) for i in range(steps + 1)]

@@ -10,12 +10,11 @@ from typing import Any, Self
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from demand.ads import CATEGORY_ROWS_MIN
 from demand.features.columns import Floats
 from demand.features.compiled import compiled
 from demand.features.text import Hashes, hash_values, mix
 
-# Categories with fewer ads are ranked among all ads.
-CATEGORY_ROWS_MIN = 30
 _LEVELS = np.linspace(0.0, 1.0, 51)
 _SALT = 2
 

@@ -6,6 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from demand.ads import COLUMN
 from demand.advice import (
     CURVE_POINTS,
     GAIN_MIN,
@@ -20,6 +21,7 @@ from demand.advice import (
 
 FACTS: dict[str, Any] = {
     "name": "Велосипеды",
+    "ads": 170,
     "params": [
         {"value": "Горные", "ads": 90, "next": [{"value": "26 дюймов", "ads": 40, "next": []}]},
         {"value": "Детские", "ads": 50, "next": []},
@@ -123,7 +125,7 @@ def test_the_curve_is_dense_and_holds_todays_price_inside() -> None:
         asked = plan(AD | {"price": today}, FACTS)
         curve = asked.read([0.1] * len(asked.ads)).curve
         assert curve is not None
-        assert CURVE_POINTS * 0.7 <= len(curve.prices) <= CURVE_POINTS + 1
+        assert CURVE_POINTS * 0.7 <= len(curve.prices) <= CURVE_POINTS + 3
         assert curve.prices[0] < today < curve.prices[-1]
         assert today in curve.prices
         assert curve.prices[0] <= 1000 < 20_000 <= curve.prices[-1]
@@ -143,6 +145,33 @@ def test_a_best_range_never_leaves_the_market() -> None:
     curve = asked.read([0.2] * len(asked.ads)).curve
     assert curve is not None
     assert 3000 <= curve.best[0] <= curve.best[1] <= 9000
+
+
+def test_near_quartiles_have_a_curve_too() -> None:
+    spread = {"p10": 100.0, "p25": 3010.0, "p50": 3012.0, "p75": 3014.0, "p90": 90_000.0}
+    asked = plan(AD, FACTS | {"price": spread})
+    given = [0.4 if ad["price"] == 3014 else 0.2 for ad in asked.ads]
+    advice = asked.read(given)
+    assert advice.curve is not None
+    assert advice.curve.best == (3014.0, 3014.0)
+    few = plan(AD, FACTS | {"price": spread}, curve=False)
+    assert {3010.0, 3014.0} <= {ad["price"] for ad in few.ads}
+
+
+def test_no_text_grows_beyond_what_an_ad_may_have() -> None:
+    most = COLUMN["description"].max_length
+    assert most is not None
+    assert longer_description(AD | {"description": "а" * (most - 5)}) is None
+    longer = longer_description(AD | {"description": "а" * (most - 200)})
+    assert longer is not None
+    assert len(longer) <= most
+
+
+def test_alone_an_ad_is_asked_about_without_changes() -> None:
+    alone = plan(AD, FACTS).alone()
+    assert alone.ads == (AD,)
+    advice = alone.read([0.3])
+    assert (advice.probability, advice.curve, advice.suggestions) == (0.3, None, ())
 
 
 def test_without_facts_nothing_is_said_of_prices_and_params() -> None:

@@ -5,7 +5,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from demand.ranks import CATEGORY_ROWS_MIN, Ranks
+from demand.ads import CATEGORY_ROWS_MIN
+from demand.ranks import Ranks
 
 ROWS = 400
 RNG = np.random.default_rng(0)

@@ -159,6 +159,13 @@ def test_the_token_goes_to_the_api_and_into_no_message(fake: Fake) -> None:
     assert "s3cret" not in str(found)
 
 
+@pytest.mark.parametrize("token", ["секрет-1", "s3c\nret", "s3cr\x00t", " s3cret", "s3cret "])
+def test_a_token_that_no_header_may_have_is_refused_and_not_quoted(token: str) -> None:
+    with pytest.raises(ConfigError, match="DEMAND_API_TOKEN") as caught:
+        Client("http://127.0.0.1:1", token)
+    assert token.strip() not in str(caught.value)
+
+
 @pytest.mark.parametrize(
     ("url", "root"),
     [

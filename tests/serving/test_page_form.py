@@ -1,14 +1,20 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import gradio as gr
 import pytest
+from fastapi.testclient import TestClient
 
+from demand.serving.page import server
+from demand.serving.page.client import Answer, Client, Kind, Trouble
 from demand.serving.page.form import Form, ad_of, is_unread_price, lacking, merged
-from demand.serving.page.server import delete_old
+from demand.serving.page.handlers import Handlers
+from demand.serving.page.server import create_app, delete_old
 from demand.serving.page.source import Market
 
 MARKET = Market(
@@ -135,3 +141,59 @@ def test_old_files_are_deleted_and_new_ones_kept(tmp_path: Path) -> None:
     delete_old(tmp_path, 1000.0)
     assert not old.exists()
     assert new.exists()
+
+
+class Refusing(Client):
+    """Refuses the ad in a given row of the first request, and then none, or every one."""
+
+    def __init__(self, row: int | None, *, times: int = 1) -> None:
+        super().__init__("http://127.0.0.1:1")
+        self.row, self.times = row, times
+        self.sizes: list[int] = []
+
+    def answers(self, ads: Sequence[Mapping[str, Any]], kind: Kind) -> list[Answer]:
+        self.sizes.append(len(ads))
+        if len(self.sizes) <= self.times:
+            raise Trouble("refused", "no good", field="title", row=self.row)
+        return [Answer(0.2)] * len(ads)
+
+
+def handlers(client: Client) -> Handlers:
+    snapshot = SimpleNamespace(kind="flask", market=MARKET)
+    source: Any = SimpleNamespace(client=client, snapshot=lambda **_: snapshot)
+    parts: Any = SimpleNamespace()
+    return Handlers(source, parts, ())
+
+
+@pytest.mark.parametrize("row", [3, None])
+def test_a_refused_variant_leaves_the_ad_its_answer(row: int | None) -> None:
+    client = Refusing(row)
+    found = handlers(client)._result({"title": "Часы", "category_name": "Часы"})
+    assert found.answer.probability == 0.2
+    assert found.advice.suggestions == ()
+    assert client.sizes[0] > 1
+    assert client.sizes[1:] == [1]
+
+
+@pytest.mark.parametrize(("row", "times", "asked"), [(0, 1, 1), (None, 2, 2)])
+def test_a_refused_ad_is_named(row: int | None, times: int, asked: int) -> None:
+    client = Refusing(row, times=times)
+    with pytest.raises(Trouble, match="no good"):
+        handlers(client)._result({"title": "Часы", "category_name": "Часы"})
+    assert len(client.sizes) == asked
+
+
+def test_no_upload_is_taken_where_there_is_no_room(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in (*server._ENVIRONMENT, "GRADIO_TEMP_DIR"):
+        monkeypatch.setenv(name, "")
+    app: Any = create_app(Client("http://127.0.0.1:1"), (), tmp_path)
+    visitor = TestClient(app)
+    file = {"files": ("ads.csv", b"title,category_name\n")}
+    assert visitor.post("/gradio_api/upload", files=file).status_code == 200
+    monkeypatch.setattr(server, "FOLDER_MAX", 5)
+    full = visitor.post("/gradio_api/upload", files=file)
+    assert full.status_code == 507
+    assert full.headers["x-frame-options"] == "DENY"
+    assert visitor.get("/health").status_code == 200

@@ -1,25 +1,29 @@
 from __future__ import annotations
 
 import csv
+import gzip
 import io
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
 from demand.demo import write_demo
+from demand.ingestion.reading import LoadedAds, read_ads
+from demand.serving.page import uploads
 from demand.serving.page.client import Answer, Client, Kind, Trouble
+from demand.serving.page.file_handlers import FileHandlers
 from demand.serving.page.many import (
     ADS_AT_ONCE,
     WAIT_S,
-    Progress,
     answer_many,
-    harmless,
-    problem_words,
-    results_csv,
+    close,
 )
-from demand.serving.page.uploads import Upload, UploadError, read_upload, sample_csv
+from demand.serving.page.rows import Progress, harmless, problem_words, results_csv
+from demand.serving.page.sample import sample_csv
+from demand.serving.page.uploads import ROWS_MAX, Upload, UploadError, read_upload
 
 HEADER = "item_id,title,category_name,price,description\n"
 GOOD = "1,Велосипед,Велосипеды,9000,катались мало\n"
@@ -117,6 +121,75 @@ def test_a_file_that_is_none_is_named(tmp_path: Path, text: str, key: str) -> No
     assert str(tmp_path) not in caught.value.detail
 
 
+@pytest.mark.parametrize(
+    ("text", "encoding"),
+    [
+        (HEADER + "1,Стол,Мебель,1,\n" * (ROWS_MAX + 1), "utf-8"),
+        ("title;category_name\n" + "ж;\n" * (ROWS_MAX + 1), "utf-8"),
+        ("title;category_name\n" + "ж;\n" * (ROWS_MAX + 1), "cp1251"),
+        ("\n" + HEADER + "1,Стол,Мебель,1,\n" * (ROWS_MAX + 1), "utf-8"),
+        # A quote in the middle of a text is none, whatever delimiter one takes.
+        ("title,category_name,;;;;\n" + 'a;"b,c,\n' * (ROWS_MAX + 1), "utf-8"),
+    ],
+)
+def test_a_file_of_too_many_rows_is_never_held(
+    tmp_path: Path, text: str, encoding: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(uploads, "_read", _read_little)
+    with pytest.raises(UploadError) as caught:
+        upload(tmp_path, text, encoding)
+    assert caught.value.key == "file.too_many"
+
+
+def _read_little(path: Path) -> LoadedAds:
+    """Read as the page does, but nothing that has more rows than it may have."""
+    assert path.read_bytes().count(b"\n") <= ROWS_MAX or b"," not in path.read_bytes()[:30]
+    return read_ads(path, labelled=False)
+
+
+@pytest.mark.parametrize("cells", [";" * 200_000, "a;" * 200_000])
+def test_a_row_of_countless_cells_is_refused(tmp_path: Path, cells: str) -> None:
+    for text in (f"title;category_name\n{cells}\n", f"title;category_name;{cells}\n"):
+        for delimiter in ";", ",":
+            with pytest.raises(UploadError) as caught:
+                upload(tmp_path, text.replace(";", delimiter))
+            assert caught.value.key == "file.unreadable"
+
+
+def test_a_text_that_hides_what_is_below_it_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(UploadError, match="below line 2: field larger"):
+        upload(tmp_path, HEADER + GOOD + f'2,"{"x" * 140_000}",b,1,\n' + GOOD * 10)
+
+
+def test_parquet_is_not_taken(tmp_path: Path) -> None:
+    (tmp_path / "ads.csv").write_bytes(b"PAR1" + bytes(100) + b"PAR1")
+    with pytest.raises(UploadError, match="Parquet"):
+        read_upload(tmp_path / "ads.csv")
+
+
+@pytest.mark.parametrize("delimiter", [",", ";"])
+def test_a_packed_file_is_read(tmp_path: Path, delimiter: str) -> None:
+    path = tmp_path / "ads.csv.gz"
+    text = (HEADER + GOOD).replace(",", delimiter)
+    path.write_bytes(gzip.compress(text.encode()))
+    assert [ad and ad["title"] for ad in read_upload(path).ads] == ["Велосипед"]
+
+
+def test_two_visitors_with_one_file_both_keep_it(tmp_path: Path) -> None:
+    path = tmp_path / "ads.csv"
+    path.write_text(HEADER + GOOD, encoding="utf-8")
+    parts: Any = SimpleNamespace(
+        **{name: name for name in ("progress", "table", "file", "download", "upload", "stop")}
+    )
+    source: Any = SimpleNamespace(
+        client=Fake(), snapshot=lambda **_: SimpleNamespace(kind="flask", market=None)
+    )
+    for _ in range(2):
+        *_, end = FileHandlers(source, parts, tmp_path / "answers").uploaded("en", str(path))
+        assert "1 of 1 ads answered" in end["progress"]
+    assert path.exists()
+
+
 def test_the_sample_file_is_a_good_file(tmp_path: Path) -> None:
     found = upload(tmp_path, "\ufeff" + sample_csv())
     assert len(found.ads) == 2
@@ -155,15 +228,55 @@ def test_an_api_that_is_away_is_waited_for(tmp_path: Path) -> None:
     assert steps == [*kinds, (None, False), (None, True)]
 
 
-def test_after_two_minutes_the_rest_stays_without_an_answer(tmp_path: Path) -> None:
-    slept: list[float] = []
-    client = Fake(*[Trouble("down", "")] * 1000)
+def test_after_two_minutes_in_all_the_rest_stays_without_an_answer(tmp_path: Path) -> None:
+    now = 0.0
+
+    class Silent(Fake):
+        def answers(self, ads: Sequence[Mapping[str, Any]], kind: Kind) -> list[Answer]:
+            nonlocal now
+            now += 10.0
+            raise Trouble("slow", "")
+
+    def sleep(seconds: float) -> None:
+        nonlocal now
+        now += seconds
+
     found = upload(tmp_path, HEADER + GOOD)
-    *_, end = answer_many(found, client, "flask", None, sleep=slept.append)
+    *_, end = answer_many(found, Silent(), "flask", None, sleep=sleep, clock=lambda: now)
     assert end.finished
     assert end.waiting is not None
-    assert sum(slept) == pytest.approx(WAIT_S, abs=3)
+    assert WAIT_S <= now <= WAIT_S + 12
+    assert end.seconds == now
     assert "did not answer" in problem_words("en", end.rows[0])
+
+
+def test_what_was_not_reached_is_said_when_somebody_stops(tmp_path: Path) -> None:
+    answering = answer_many(upload(tmp_path, HEADER + GOOD), Fake(), "flask", None)
+    progress = next(answering)
+    close(progress)
+    close(progress)
+    assert problem_words("en", progress.rows[0]).count("did not answer") == 1
+    assert [p.finished for p in answering] == []
+    assert progress.rows[0].answer is None
+
+
+def test_a_variant_that_the_api_refuses_costs_the_ad_nothing(tmp_path: Path) -> None:
+    text = "title,category_name,image\nСтол,Мебель,1\nСтул,Мебель,1\n"
+    client = Fake(Trouble("refused", "too long", field="description", row=1))
+    rows = last(upload(tmp_path, text), client).rows
+    assert all(row.answer for row in rows)
+    assert not any(row.problems for row in rows)
+    assert client.sizes == [3]  # the first ad alone, the second with a longer description
+
+
+def test_a_refusal_of_no_ad_costs_only_its_batch(tmp_path: Path) -> None:
+    path = tmp_path / "ads.csv"
+    write_demo(path, 700, 3)
+    rows = last(read_upload(path), Fake(Trouble("refused", ""))).rows
+    lost = [row.answer is None for row in rows]
+    assert 0 < sum(lost) < len(lost) / 2
+    assert lost == sorted(lost, reverse=True)
+    assert "did not take the request" in problem_words("en", rows[0])
 
 
 def test_an_ad_that_the_api_refuses_costs_only_itself(tmp_path: Path) -> None:

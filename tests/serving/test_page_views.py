@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 from xml.etree import ElementTree
 
@@ -9,8 +10,8 @@ from demand.advice import plan
 from demand.serving.page.answer import Result, answer_html, help_html, sentence, suggestion_text
 from demand.serving.page.charts import Axis, bar_chart, gauge, line_chart, log_ticks, nice_ticks
 from demand.serving.page.client import Answer
-from demand.serving.page.many import Progress, Row
 from demand.serving.page.many_view import View, progress_html, results_html, sorted_rows
+from demand.serving.page.rows import Progress, Row
 from demand.serving.page.source import Market, Snapshot
 from demand.serving.page.team import team_html
 from demand.serving.page.texts import LANGUAGES, Language
@@ -64,6 +65,27 @@ def test_the_answer_has_number_rank_interval_and_sentence() -> None:
     assert "Better than 72% of the ads in “Велосипеды”" in shown
     assert "from 0% to 40%" in shown
     assert sentence("en", result(AD)) == "Of 100 ads like this, about 20 end in a deal."
+
+
+@pytest.mark.parametrize("facts", [{}, FACTS | {"ads": 29}])
+def test_a_category_without_a_rank_of_its_own_is_not_named_with_one(facts: dict[str, Any]) -> None:
+    shown = answer_html("en", result(AD, facts=facts))
+    assert "Better than 72% of all ads" in shown
+    assert "Велосипеды" not in shown
+    assert "category" not in shown
+    assert "Лучше, чем 72\u00a0% всех объявлений" in answer_html("ru", result(AD, facts=facts))
+
+
+def test_an_interval_of_unknown_coverage_is_not_told_as_80_percent() -> None:
+    told = result(AD)
+    shown = answer_html("en", replace(told, answer=Answer(0.2, 0.0, 0.4)))
+    assert "80%" not in shown
+    assert "from 0% to 40%" not in shown
+
+
+def test_the_answer_names_the_version_that_gave_it() -> None:
+    assert "Version 4 of the model" in answer_html("en", result(AD))
+    assert "Version" not in answer_html("en", result(AD, complete=False))
 
 
 def test_of_a_model_server_only_the_probability_is_told_and_that_is_said() -> None:
@@ -141,6 +163,12 @@ def test_the_table_escapes_and_marks_bad_rows() -> None:
     assert "Title: not given — no answer" in shown
     assert shown.count('class="dp-bad"') == 1
     well_formed(shown.replace("disabled>", ">"))
+
+
+def test_the_table_says_when_a_row_is_compared_with_all_ads() -> None:
+    row = Row(2, "1", AD, answer=Answer(0.5, percentile=0.2))
+    assert "of all ads" not in results_html("en", [row], View())
+    assert "20% of all ads" in results_html("en", [replace(row, among_all=True)], View())
 
 
 def test_sorting_puts_rows_without_a_value_last() -> None:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from html import escape
 from typing import Any
 
+from demand.ads import CATEGORY_ROWS_MIN
 from demand.advice import PARAMS, Advice, PriceCurve, Suggestion
 from demand.serving.page.charts import Axis, gauge, line_chart, log_ticks, nice_ticks
 from demand.serving.page.client import Answer
@@ -58,11 +59,11 @@ def answer_html(language: Language, result: Result) -> str:
     number = percent(language, answer.probability)
     interval = ""
     described = text(language, "gauge.label", number=number)
-    if answer.low is not None and answer.high is not None:
+    if answer.low is not None and answer.high is not None and answer.coverage is not None:
         interval = text(
             language,
             "answer.interval",
-            coverage=whole_percent(language, answer.coverage or 0.8),
+            coverage=whole_percent(language, answer.coverage),
             low=percent(language, answer.low),
             high=percent(language, answer.high),
         )
@@ -82,8 +83,16 @@ def answer_html(language: Language, result: Result) -> str:
             if interval
             else ""
         )
+        + _version(language, answer)
         + "</div></div></section>"
     )
+
+
+def _version(language: Language, answer: Answer) -> str:
+    if answer.version is None:
+        return ""
+    words = text(language, "answer.version", version=answer.version)
+    return f'<p class="dp-soft" data-test="version"><small>{escape(words)}</small></p>'
 
 
 def sentence(language: Language, result: Result) -> str:
@@ -119,7 +128,9 @@ def suggestion_text(language: Language, suggestion: Suggestion, ad: Mapping[str,
             kind_key = "price_more"
         return text(language, f"suggest.{kind_key}", **values)
     if kind == "description":
-        values = {"value": count(language, len(str(suggestion.value)))}
+        # Of a file's ads only the length is kept.
+        letters = suggestion.value if isinstance(suggestion.value, int) else len(suggestion.value)
+        values = {"value": count(language, letters)}
         known = "description" if ad.get("description") else "description_none"
         return text(language, f"suggest.{known}", **values)
     if kind == "param":
@@ -133,17 +144,22 @@ def _standing(language: Language, result: Result) -> str:
         return f'<p class="dp-note">{escape(text(language, "answer.only_probability"))}</p>'
     if rank is None:
         return ""
-    words = text(
-        language,
-        "answer.better",
-        share=whole_percent(language, rank),
-        category=str(result.ad["category_name"]),
-    )
+    share = whole_percent(language, rank)
+    if not has_own_rank(result.facts):
+        words = text(language, "answer.better_all", share=share)
+        return f'<p class="dp-rank" data-test="percentile">{escape(words)}</p>'
+    category = str(result.ad["category_name"])
+    words = text(language, "answer.better", share=share, category=category)
     level = "strong" if rank >= _STRONG else "weak" if rank < _WEAK else "usual"
     return (
         f'<p class="dp-rank dp-{level}" data-test="percentile">{escape(words)}</p>'
         f'<p class="dp-soft">{escape(text(language, f"answer.{level}"))}</p>'
     )
+
+
+def has_own_rank(facts: Mapping[str, Any] | None) -> bool:
+    """Say whether the model ranks an ad among its category's, and not among all ads."""
+    return facts is not None and facts.get("ads", 0) >= CATEGORY_ROWS_MIN
 
 
 def _suggestions(language: Language, result: Result) -> str:

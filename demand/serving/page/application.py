@@ -23,6 +23,8 @@ POLL_S = 3.0
 _CACHE_S = (600, 3600)
 # What a visit remembers of its answers, once nobody looks at them any more.
 _STATE_S = 3600
+# Of more visits than this, the one that was quiet for longest is forgotten.
+_VISITS_MAX = 200
 _ANSWERS_AT_ONCE = 8
 _FILES_AT_ONCE = 2
 _WAITING_MAX = 64
@@ -109,6 +111,7 @@ def create_page(source: Source, links: Sequence[Link], folder: Path) -> gr.Block
         delete_cache=_CACHE_S,
         fill_width=False,
     ) as page:
+        page.state_session_capacity = _VISITS_MAX
         parts = _laid_out()
         _wired(page, parts, Handlers(source, parts, tuple(links)))
         _wired_file(parts, FileHandlers(source, parts, folder))
@@ -142,7 +145,7 @@ def _laid_out() -> Parts:
             with gr.Row(elem_id="many-buttons"):
                 upload = gr.UploadButton(
                     text("ru", "many.upload"),
-                    file_types=[".csv", ".gz", ".zip", ".parquet"],
+                    file_types=[".csv", ".gz", ".zip"],
                     variant="primary",
                     elem_id="upload",
                 )
@@ -166,7 +169,7 @@ def _laid_out() -> Parts:
 
 def _wired(page: gr.Blocks, parts: Parts, do: Handlers) -> None:
     form = parts.form.components()
-    spoken = [parts.language, parts.result, parts.file]
+    spoken = [parts.language, parts.result, parts.file, parts.pending]
     everything = parts.all()
     page.load(do.opened, form, everything, **_QUIET)
     parts.language.input(do.spoken, spoken, everything, **_QUIET)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 import logging
 import tempfile
@@ -15,10 +14,11 @@ import gradio as gr
 
 from demand.serving.page.client import Trouble
 from demand.serving.page.form import Updates
-from demand.serving.page.many import answer_many, results_csv
+from demand.serving.page.many import answer_many, close
 from demand.serving.page.many_view import progress_html, results_html
 from demand.serving.page.notices import file_note, note
 from demand.serving.page.parts import File, Parts
+from demand.serving.page.rows import results_csv
 from demand.serving.page.source import Source, answering
 from demand.serving.page.texts import Language, text
 from demand.serving.page.uploads import UploadError, read_upload
@@ -88,9 +88,7 @@ class FileHandlers:
         except Exception:
             _log.exception("a file could not be answered")
             yield {parts.progress: note(text(language, "trouble.page"), alert=True)} | ended
-        finally:
-            with contextlib.suppress(OSError):
-                Path(path).unlink()
+        # The file stays until it is old: who uploads the same one gets the same path.
 
     def stopped(self, language: Language, file: File | None) -> Updates:
         """Show what was answered before somebody pressed stop."""
@@ -100,7 +98,7 @@ class FileHandlers:
         }
         if file is None:
             return {self._parts.progress: ""} | ended
-        file.progress.finished = True
+        close(file.progress)
         return self._finished(language, file) | ended
 
     def sorted(self, language: Language, file: File | None, event: gr.EventData) -> Updates:

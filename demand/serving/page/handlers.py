@@ -65,11 +65,13 @@ class Handlers:
             self._parts.seen: _key(snapshot),
         }
 
-    def spoken(self, language: Language, result: Result | None, file: File | None) -> Updates:
+    def spoken(
+        self, language: Language, result: Result | None, file: File | None, pending: bool
+    ) -> Updates:
         """Say everything in another language; what was typed and answered stays."""
         snapshot = self._source.snapshot()
         return {
-            **self._words(language, snapshot, result, file),
+            **self._words(language, snapshot, result, file, pending=pending),
             **self._parts.form.speak(language, snapshot.market),
             self._parts.form_note: "",
         }
@@ -141,7 +143,14 @@ class Handlers:
         kind = snapshot.kind or "flask"
         facts = snapshot.market.category(ad["category_name"]) if snapshot.market else None
         asked = plan(ad, facts)
-        answers = self._source.client.answers(asked.ads, kind)
+        try:
+            answers = self._source.client.answers(asked.ads, kind)
+        except Trouble as trouble:
+            if trouble.kind != "refused" or trouble.row == 0:
+                raise
+            # A change of ours was refused, or all of them together: the ad itself may be good.
+            asked = asked.alone()
+            answers = self._source.client.answers(asked.ads, kind)
         advice = asked.read([answer.probability for answer in answers])
         return Result(ad, answers[0], advice, facts, complete=kind == "flask")
 
@@ -164,7 +173,13 @@ class Handlers:
         }
 
     def _words(
-        self, language: Language, snapshot: Snapshot, result: Result | None, file: File | None
+        self,
+        language: Language,
+        snapshot: Snapshot,
+        result: Result | None,
+        file: File | None,
+        *,
+        pending: bool = False,
     ) -> Updates:
         """Return all that is said on the page, but for the form's fields."""
         parts = self._parts
@@ -175,7 +190,7 @@ class Handlers:
             parts.head: f'<div lang="{language}"><h1>{escape(text(language, "page.title"))}</h1>'
             f"<p>{escape(text(language, 'page.intro'))}</p></div>",
             parts.language: gr.update(label=text(language, "page.language"), value=language),
-            parts.notice: self._notice(language, snapshot, pending=False),
+            parts.notice: self._notice(language, snapshot, pending=pending),
             parts.tab_one: gr.update(label=text(language, "tab.one")),
             parts.tab_many: gr.update(label=text(language, "tab.many")),
             parts.tab_team: gr.update(label=text(language, "tab.team")),

@@ -2,79 +2,27 @@
 
 from __future__ import annotations
 
-import csv
-import io
+import dataclasses
+import json
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from demand.advice import Plan, Suggestion, plan
-from demand.serving.page.answer import suggestion_text
-from demand.serving.page.client import Answer, Client, Kind, Trouble
+from demand.serving.page.answer import has_own_rank
+from demand.serving.page.client import Client, Kind, Trouble
+from demand.serving.page.rows import Progress, Row, shown
 from demand.serving.page.source import Market
-from demand.serving.page.texts import Language, knows, points, text
 from demand.serving.page.uploads import Problem, Upload
 
 ADS_AT_ONCE = 1_000
 # Half of what the API takes in one request.
 _BYTES_AT_ONCE = 8 * 2**20
-# An API that is away is waited for so long, in seconds, and asked again after each pause.
+# An API that is away is waited for so long in all, in seconds, and asked again after each
+# pause.
 WAIT_S = 120.0
 _PAUSE_S = 2.0
-_FORMULA = ("=", "+", "-", "@", "\t", "\r")
-_SUGGESTIONS = 5
-
-
-@dataclass
-class Row:
-    """One row of the file and what became of it.
-
-    Parameters
-    ----------
-    line
-        Where it begins in the file, from 1.
-    ad
-        What was asked about; None where there is too little to ask.
-    problems
-        What is wrong with it; an ad is answered without the cells that are named.
-    answer
-        None where there is none.
-    refused
-        The API did not take it.
-    """
-
-    line: int
-    item_id: str | None
-    ad: Mapping[str, Any] | None
-    problems: Sequence[Problem] = ()
-    answer: Answer | None = None
-    suggestions: tuple[Suggestion, ...] = ()
-    refused: bool = False
-
-
-@dataclass
-class Progress:
-    """How far it is.
-
-    Parameters
-    ----------
-    rows
-        All rows of the file; those that were reached have their answer.
-    reached
-        How many that is.
-    waiting
-        Why nothing moves just now, or None.
-    finished
-        Nothing more will come.
-    """
-
-    rows: list[Row]
-    reached: int = 0
-    waiting: Trouble | None = None
-    finished: bool = False
-    seconds: float = 0.0
-    complete: bool = True
 
 
 @dataclass
@@ -86,6 +34,15 @@ class _Batch:
     size: int = 0
 
 
+@dataclass
+class _Patience:
+    """How long a file has waited for its API, its silence included, in seconds."""
+
+    sleep: Callable[[float], None]
+    clock: Callable[[], float]
+    waited: float = 0.0
+
+
 def answer_many(
     upload: Upload,
     client: Client,
@@ -93,124 +50,71 @@ def answer_many(
     market: Market | None,
     *,
     sleep: Callable[[float], None] = time.sleep,
+    clock: Callable[[], float] = time.monotonic,
 ) -> Iterator[Progress]:
     """Answer a file, and yield the progress after each request; rows are filled in place.
 
-    An API that is away, busy or slow is waited for; after two minutes the rows that have
-    no answer yet keep none. An ad that is refused loses its answer, not those beside it.
+    An API that is away, busy or slow is waited for; after two minutes in all the rows that
+    have no answer yet keep none. An ad that is refused loses its answer, not those beside it.
     """
-    begun = time.monotonic()
+    begun = clock()
     rows = [
-        Row(line, item_id, ad, upload.problems.get(number, ()))
+        Row(line, item_id, None if ad is None else shown(ad), upload.problems.get(number, ()))
         for number, (line, item_id, ad) in enumerate(
             zip(upload.places, upload.ids, upload.ads, strict=True)
         )
     ]
-    progress = Progress(rows, complete=kind == "flask")
+    progress = Progress(rows)
+    patience = _Patience(sleep, clock)
     yield progress
-    for batch in _batches(rows, market):
+    for batch in _batches(upload.ads, rows, market):
         last = batch.rows[-1][0]
         try:
-            for waiting in _answered(batch, rows, client, kind, sleep):
+            for waiting in _answered(batch, progress, client, kind, patience):
                 progress.waiting = waiting
-                progress.seconds = time.monotonic() - begun
+                progress.seconds = clock() - begun
                 yield progress
         except Trouble as trouble:
             progress.waiting = trouble
             break
+        if progress.finished:
+            return
         progress.waiting = None
         progress.reached = last + 1
-        progress.seconds = time.monotonic() - begun
+        progress.seconds = clock() - begun
         yield progress
     else:
         progress.reached = len(rows)
-    progress.finished = True
-    progress.seconds = time.monotonic() - begun
-    for row in rows:
-        if row.ad is not None and row.answer is None and not row.refused:
-            row.problems = [*row.problems, Problem(None, "no_answer")]
+    progress.seconds = clock() - begun
+    close(progress)
     yield progress
 
 
-def results_csv(language: Language, rows: Sequence[Row]) -> str:
-    """Return the answers as CSV; a text that a spreadsheet would compute is made harmless."""
-    written = io.StringIO()
-    writer = csv.writer(written, lineterminator="\r\n")
-    names = [f"suggestion_{number + 1}" for number in range(_SUGGESTIONS)]
-    writer.writerow(
-        ["line", "item_id", "deal_probability", "low", "high", "percentile", *names, "problem"]
-    )
-    for row in rows:
-        answer = row.answer
-        numbers = (
-            [None] * 4
-            if answer is None
-            else [answer.probability, answer.low, answer.high, answer.percentile]
-        )
-        words = [suggestion_words(language, row, s) for s in row.suggestions]
-        words += [""] * (_SUGGESTIONS - len(words))
-        writer.writerow(
-            [
-                row.line,
-                harmless(row.item_id or ""),
-                *("" if number is None else repr(float(number)) for number in numbers),
-                *map(harmless, words),
-                harmless(problem_words(language, row)),
-            ]
-        )
-    return written.getvalue()
+def close(progress: Progress) -> None:
+    """Say of every row that was not reached that it has no answer: nothing more will come."""
+    if progress.finished:
+        return
+    progress.finished = True
+    for row in progress.rows:
+        if row.ad is not None and row.answer is None and not row.refused:
+            row.problems = [*row.problems, Problem(None, "no_answer")]
 
 
-def harmless(cell: str) -> str:
-    """Return a text that no spreadsheet takes for a formula."""
-    return f"'{cell}" if cell.startswith(_FORMULA) else cell
-
-
-def suggestion_words(language: Language, row: Row, suggestion: Suggestion) -> str:
-    """Return a suggestion with its gain, on one line."""
-    words = suggestion_text(language, suggestion, row.ad or {})
-    gain = text(language, "many.gain", gain=points(language, suggestion.gain))
-    return f"{words.removesuffix('.')} ({gain})"
-
-
-def problem_words(language: Language, row: Row) -> str:
-    """Return what is wrong with a row, and what that means for its answer."""
-    if not row.problems:
-        return ""
-    told = []
-    for problem in row.problems:
-        reason = _reason(language, problem.reason)
-        if problem.column is None:
-            told.append(reason)
-        else:
-            key = f"field.{problem.column}"
-            name = text(language, key) if knows(key) else problem.column
-            told.append(f"{name}: {reason}")
-    meaning = "many.without_cell" if row.answer is not None else "many.not_answered"
-    return f"{'; '.join(told)} — {text(language, meaning)}"
-
-
-def _reason(language: Language, reason: str) -> str:
-    if reason.startswith("fields:"):
-        _, found, expected = reason.split(":")
-        return text(language, "reason.fields", found=found, expected=expected)
-    # The reader's words, of which some have an advice after a colon.
-    key = f"reason.{reason.split(':')[0].strip().replace(' ', '_')}"
-    return text(language, key) if knows(key) else reason
-
-
-def _batches(rows: Sequence[Row], market: Market | None) -> Iterator[_Batch]:
+def _batches(
+    ads: Sequence[Mapping[str, Any] | None], rows: Sequence[Row], market: Market | None
+) -> Iterator[_Batch]:
     known: dict[Any, Mapping[str, Any] | None] = {}
     batch = _Batch()
-    for number, row in enumerate(rows):
-        if row.ad is None:
+    for number, ad in enumerate(ads):
+        if ad is None:
             continue
-        category = row.ad["category_name"]
+        category = ad["category_name"]
         if market is not None and category not in known:
             known[category] = market.category(category)
-        asked = plan(row.ad, known.get(category), curve=False)
-        # Letters of ads are mostly Cyrillic: two bytes each.
-        size = 2 * sum(len(str(ad.get("description", ""))) + 600 for ad in asked.ads)
+        facts = known.get(category)
+        rows[number].among_all = not has_own_rank(facts)
+        asked = plan(ad, facts, curve=False)
+        size = sum(map(_size, asked.ads))
         full = batch.ads + len(asked.ads) > ADS_AT_ONCE or batch.size + size > _BYTES_AT_ONCE
         if batch.rows and full:
             yield batch
@@ -222,54 +126,80 @@ def _batches(rows: Sequence[Row], market: Market | None) -> Iterator[_Batch]:
         yield batch
 
 
+def _size(ad: Mapping[str, Any]) -> int:
+    """Return how many bytes an ad takes in a request, with what is between two."""
+    return len(json.dumps(ad, ensure_ascii=False).encode("utf-8", "replace")) + 2
+
+
 def _answered(
-    batch: _Batch, rows: list[Row], client: Client, kind: Kind, sleep: Callable[[float], None]
+    batch: _Batch, progress: Progress, client: Client, kind: Kind, patience: _Patience
 ) -> Iterator[Trouble]:
     """Fill in the answers to a batch; yield each trouble that is waited out.
 
     Raises
     ------
     Trouble
-        There will be no answer.
+        There will be no answer, to this batch or another.
     """
-    waited = 0.0
+    rows = progress.rows
     while batch.rows:
         ads = [ad for _, asked in batch.rows for ad in asked.ads]
+        begun = patience.clock()
         try:
             answers = client.answers(ads, kind)
         except Trouble as trouble:
-            if trouble.kind == "refused" and trouble.row is not None:
+            if trouble.kind == "refused":
                 _set_aside(batch, rows, trouble)
                 continue
-            if trouble.kind in ("denied", "strange", "refused") or waited >= WAIT_S:
+            patience.waited += patience.clock() - begun
+            if trouble.kind in ("denied", "strange") or patience.waited >= WAIT_S:
                 raise
             yield trouble
-            sleep(_PAUSE_S)
-            waited += _PAUSE_S
+            begun = patience.clock()
+            patience.sleep(_PAUSE_S)
+            patience.waited += patience.clock() - begun
             continue
+        if progress.finished:
+            # Somebody pressed stop meanwhile, and was told that these have no answer.
+            return
         first = 0
         for number, asked in batch.rows:
             own = answers[first : first + len(asked.ads)]
             first += len(asked.ads)
             rows[number].answer = own[0]
-            rows[number].suggestions = asked.read([a.probability for a in own]).suggestions
+            found = asked.read([a.probability for a in own]).suggestions
+            rows[number].suggestions = tuple(map(_shortened, found))
         return
 
 
+def _shortened(suggestion: Suggestion) -> Suggestion:
+    """Keep only the length of a text that nobody is shown here."""
+    if suggestion.kind != "description":
+        return suggestion
+    return dataclasses.replace(suggestion, value=len(suggestion.value))
+
+
 def _set_aside(batch: _Batch, rows: list[Row], trouble: Trouble) -> None:
-    """Take the refused ad's row out of the batch."""
+    """Take out of the batch what was refused: a row, its variants, or all of the batch.
+
+    Only what a seller wrote is the seller's fault: where a variant was refused, the ad
+    stays, and is asked about alone.
+    """
     first = 0
     for position, (number, asked) in enumerate(batch.rows):
-        first += len(asked.ads)
-        if (trouble.row or 0) < first:
-            problem = Problem(trouble.field, trouble.detail)
-            rows[number].problems = [*rows[number].problems, problem]
-            rows[number].refused = True
-            del batch.rows[position]
+        if trouble.row is not None and first <= trouble.row < first + len(asked.ads):
+            if trouble.row > first:
+                batch.rows[position] = (number, asked.alone())
+            else:
+                _refuse(rows[number], Problem(trouble.field, trouble.detail or "refused"))
+                del batch.rows[position]
             return
+        first += len(asked.ads)
+    for number, _ in batch.rows:
+        _refuse(rows[number], Problem(None, trouble.detail or "refused"))
     batch.rows.clear()
 
 
-def answered_of(rows: Sequence[Row]) -> int:
-    """Return how many rows have an answer."""
-    return sum(row.answer is not None for row in rows)
+def _refuse(row: Row, problem: Problem) -> None:
+    row.problems = [*row.problems, problem]
+    row.refused = True

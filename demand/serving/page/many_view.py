@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from html import escape
 
 from demand.serving.page.charts import Axis, bar_chart, nice_ticks
-from demand.serving.page.many import (
+from demand.serving.page.rows import (
     Progress,
     Row,
     answered_of,
@@ -165,6 +165,8 @@ def _row(language: Language, row: Row) -> str:
     probability = "–" if answer is None else percent(language, answer.probability)
     known = answer is not None and answer.percentile is not None
     rank = whole_percent(language, answer.percentile or 0.0) if answer and known else "–"
+    if known and row.among_all:
+        rank = text(language, "table.of_all", share=rank)
     title = f"№ {row.item_id or '–'}" if row.ad is None else str(row.ad["title"])
     first = suggestion_words(language, row, row.suggestions[0]) if row.suggestions else ""
     more = "".join(

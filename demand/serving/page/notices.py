@@ -5,9 +5,10 @@ from __future__ import annotations
 from html import escape
 from urllib.parse import quote
 
+from demand.serving.page.sample import sample_csv
 from demand.serving.page.source import Snapshot
 from demand.serving.page.texts import Language, text
-from demand.serving.page.uploads import UploadError, sample_csv
+from demand.serving.page.uploads import UploadError
 
 # Troubles that end without anybody's doing on the page.
 PASSING = ("down", "slow", "busy", "no_model")

@@ -8,8 +8,8 @@ from typing import Any
 import gradio as gr
 
 from demand.serving.page.form import Form
-from demand.serving.page.many import Progress
 from demand.serving.page.many_view import View
+from demand.serving.page.rows import Progress
 
 
 @dataclass(frozen=True)

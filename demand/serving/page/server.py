@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import logging
 import os
@@ -28,6 +29,8 @@ if TYPE_CHECKING:
 # Uploads and answers are deleted when they are so old, in seconds.
 FILES_KEPT_S = 3600.0
 _SWEPT_EVERY_S = 600.0
+# No more is uploaded where they take more bytes than this.
+FOLDER_MAX = 256 * 2**20
 # Open pages hold connections that would never end by themselves.
 _GRACE_S = 2
 # Gradio's own scripts are inline and compile small functions; nothing may come from, or go
@@ -153,7 +156,7 @@ def create_app(client: Client, links: Sequence[tuple[str, str]], folder: Path) -
     for noisy in ("httpx", "uvicorn.error"):
         logging.getLogger(noisy).setLevel(logging.WARNING)
     app = FastAPI(docs_url=None, redoc_url=None, openapi_url=None)
-    app.add_middleware(_Guarded)
+    app.add_middleware(_Guarded, folder=folder)
 
     @app.get("/health")
     def health() -> dict[str, str]:
@@ -180,10 +183,11 @@ def create_app(client: Client, links: Sequence[tuple[str, str]], folder: Path) -
 
 
 class _Guarded:
-    """Adds headers that keep the page to this host, and out of others' frames."""
+    """Adds headers that keep the page to this host; takes no upload that finds no room."""
 
-    def __init__(self, app: ASGIApp) -> None:
+    def __init__(self, app: ASGIApp, folder: Path) -> None:
         self._app = app
+        self._folder = folder
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         async def guarded(message: MutableMapping[str, Any]) -> None:
@@ -191,7 +195,29 @@ class _Guarded:
                 message["headers"] = [*message.get("headers", ()), *_HEADERS]
             await send(message)
 
-        await self._app(scope, receive, guarded if scope["type"] == "http" else send)
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+        elif _is_upload(scope) and await asyncio.to_thread(size_of, self._folder) > FOLDER_MAX:
+            refused = b"no room for more files just now"
+            await guarded({"type": "http.response.start", "status": 507, "headers": []})
+            await guarded({"type": "http.response.body", "body": refused})
+        else:
+            await self._app(scope, receive, guarded)
+
+
+def _is_upload(scope: Scope) -> bool:
+    path: str = scope["path"]
+    return scope["method"] == "POST" and path.rstrip("/").endswith("/upload")
+
+
+def size_of(folder: Path) -> int:
+    """Return how many bytes the files below a folder take; some may vanish meanwhile."""
+    size = 0
+    for place, _, names in os.walk(folder):
+        for name in names:
+            with contextlib.suppress(OSError):
+                size += Path(place, name).lstat().st_size
+    return size
 
 
 @contextlib.contextmanager

@@ -9,21 +9,29 @@ from __future__ import annotations
 import csv
 import io
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import numpy as np
 import pandas as pd
 
-from demand.ads import INPUT_COLUMNS, REQUEST_REQUIRED
+from demand.ads import COLUMN, INPUT_COLUMNS, REQUEST_REQUIRED
 from demand.batch import cleaned, complete
 from demand.errors import AdsFileError
+from demand.ingestion.archives import OpenedAds, open_ads
 from demand.ingestion.reading import LoadedAds, read_ads
 
 ROWS_MAX = 50_000
 FILE_MB_MAX = 64
+_BYTES_MAX = FILE_MB_MAX * 10**6
+# One column of the header is a cell of every row.
+_COLUMNS_MAX = 1_000
+# Delimiters in one row, those inside its texts included, and characters in one line: more
+# than any ad has, and few enough to hold.
+_CELLS_MAX = 150_000
+_LINE_MAX = 16 * 2**20
 _DELIMITERS = (",", ";", "\t")
 _ENCODINGS = ("utf-8-sig", "cp1251")
 
@@ -85,26 +93,17 @@ def read_upload(path: Path) -> Upload:
     Raises
     ------
     UploadError
-        It is no file of ads, lacks a column that every ad needs, or has too many rows.
+        It is no CSV of ads, lacks a column that every ad needs, or has too many rows.
     """
     ragged: dict[int, Problem] = {}
     lines: list[int] | None = None
     try:
+        _refuse_many(path)
         loaded = _read(path)
     except AdsFileError as error:
-        repaired = _repaired(path)
-        if repaired is None:
-            raise _upload_error(error, path) from error
-        text, ragged, lines = repaired
-        with tempfile.NamedTemporaryFile("w", encoding="utf-8", dir=path.parent) as file:
-            file.write(text)
-            file.flush()
-            try:
-                loaded = _read(Path(file.name))
-            except AdsFileError as again:
-                raise _upload_error(again, Path(file.name)) from again
+        loaded, ragged, lines = _read_repaired(path, error)
     if len(loaded.frame) > ROWS_MAX:
-        raise UploadError("file.too_many", rows=len(loaded.frame), most=ROWS_MAX)
+        raise _too_many()
     return _upload(loaded, ragged, lines)
 
 
@@ -160,68 +159,133 @@ def _records(frame: pd.DataFrame) -> list[dict[str, Any]]:
     ]
 
 
-def _repaired(path: Path) -> tuple[str, dict[int, Problem], list[int]] | None:
-    """Write a spreadsheet's CSV anew as the reader wants it.
+def _refuse_many(path: Path) -> None:
+    """Count the rows as the reader would find them, before it takes memory for any."""
+    with open_ads(path, _BYTES_MAX) as opened:
+        if opened.is_parquet:
+            raise UploadError("file.unreadable", "Parquet is not taken here: save it as CSV")
+        first = _first_line(opened)
+        if b"," not in first and any(other in first for other in (b";", b"\t", b"|")):
+            # The reader refuses it by its first line, and by commas it would count wrongly.
+            return
+        text = io.TextIOWrapper(opened.stream, "utf-8-sig", "replace", newline="")
+        line = 0
+        try:
+            for number, (line, cells) in enumerate(_rows(text, ",")):  # noqa: B007
+                if number == 0 and len(cells) > _COLUMNS_MAX:
+                    raise UploadError("file.unreadable", f"more than {_COLUMNS_MAX} columns")
+        except csv.Error as error:
+            # No text of an ad is so long; what is below it cannot be counted.
+            raise UploadError("file.unreadable", f"below line {line}: {error}") from error
+
+
+def _read_repaired(
+    path: Path, refused: AdsFileError
+) -> tuple[LoadedAds, dict[int, Problem], list[int]]:
+    """Read a file that the reader refused, written anew as it wants it.
 
     Returns
     -------
-    tuple or None
-        The CSV; rows whose fields are not as many as the header's, which are left empty, and the
-        line of every row; None where the file is no such table.
+    tuple
+        The ads; rows whose fields are not as many as the header's, which are left empty, and
+        the line of every row.
     """
-    rows = _rows(path)
-    if rows is None:
-        return None
-    header = [name.strip() for name in rows[0][1]]
-    if any(name not in header for name in REQUEST_REQUIRED) or len(set(header)) < len(header):
-        return None
-    ragged: dict[int, Problem] = {}
-    lines: list[int] = []
-    written = io.StringIO()
-    writer = csv.writer(written, lineterminator="\n")
-    writer.writerow(header)
-    for number, (line, cells) in enumerate(rows[1:]):
-        lines.append(line)
-        if len(cells) != len(header):
-            last = number == len(rows) - 2
-            unclosed = last and "\n".join(cells).count("\n") > 0
-            fields = f"fields:{len(cells)}:{len(header)}"
-            ragged[number] = Problem(None, "quote" if unclosed else fields)
-            # A row of empty cells is kept; a single empty cell would be a blank line.
-            cells = ["", *[""] * (len(header) - 1)] if len(header) > 1 else [" "]
-        writer.writerow(cells)
-    if not lines:
-        return None
-    return written.getvalue(), ragged, lines
+    with tempfile.NamedTemporaryFile("w", encoding="utf-8", dir=path.parent) as file:
+        try:
+            repaired = _repaired(path, file)
+            if repaired is None:
+                raise _upload_error(refused, path) from refused
+            file.flush()
+            return _read(Path(file.name)), *repaired
+        except AdsFileError as again:
+            raise _upload_error(again, path) from again
 
 
-def _rows(path: Path) -> list[tuple[int, list[str]]] | None:
-    """Return line and cells of each row that is not blank; None where this is no text."""
-    raw = path.read_bytes()
-    if b"\0" in raw[:4096]:
-        return None
+def _repaired(path: Path, target: IO[str]) -> tuple[dict[int, Problem], list[int]] | None:
+    """Write a spreadsheet's CSV anew; None where the file is no such table."""
     for encoding in _ENCODINGS:
         try:
-            text = raw.decode(encoding)
-            break
+            with open_ads(path, _BYTES_MAX) as opened:
+                return _rewritten(opened, encoding, target)
         except UnicodeDecodeError:
+            target.seek(0)
+            target.truncate()
+        except csv.Error:
+            return None
+    return None
+
+
+def _rewritten(
+    opened: OpenedAds, encoding: str, target: IO[str]
+) -> tuple[dict[int, Problem], list[int]] | None:
+    first = _first_line(opened)
+    if b"\0" in first:
+        return None
+    delimiter = max(_DELIMITERS, key=lambda each: first.count(each.encode()))
+    rows = _rows(io.TextIOWrapper(opened.stream, encoding, newline=""), delimiter)
+    header = [name.strip() for name in next(rows, (1, []))[1]]
+    if any(name not in header for name in REQUEST_REQUIRED) or len(set(header)) < len(header):
+        return None
+    # What is no column of an ad would only take room.
+    known = [place for place, name in enumerate(header) if name in COLUMN]
+    writer = csv.writer(target, lineterminator="\n")
+    writer.writerow([header[place] for place in known])
+    ragged: dict[int, Problem] = {}
+    lines: list[int] = []
+    unclosed = False
+    for number, (line, cells) in enumerate(rows):
+        lines.append(line)
+        if len(cells) == len(header):
+            unclosed = False
+            writer.writerow([cells[place] for place in known])
             continue
-    else:
-        return None
-    first = text.split("\n", 1)[0]
-    delimiter = max(_DELIMITERS, key=first.count)
-    reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter)
-    rows: list[tuple[int, list[str]]] = []
-    try:
-        while True:
-            line = reader.line_num + 1
-            cells = next(reader, None)
-            if cells is None:
-                return rows or None
-            if cells:
-                rows.append((line, cells))
-    except csv.Error:
-        return None
+        unclosed = any("\n" in cell for cell in cells)
+        ragged[number] = Problem(None, f"fields:{len(cells)}:{len(header)}")
+        writer.writerow([""] * len(known))
+    if unclosed:
+        ragged[len(lines) - 1] = Problem(None, "quote")
+    return (ragged, lines) if lines else None
+
+
+def _rows(text: io.TextIOWrapper, delimiter: str) -> Iterator[tuple[int, list[str]]]:
+    """Yield line and cells of the header and of each row that is not blank.
+
+    Raises
+    ------
+    UploadError
+        There are more rows than may be, or one of more cells than any table has.
+    """
+    cells_seen = 0
+
+    def lines() -> Iterator[str]:
+        nonlocal cells_seen
+        while line := text.readline(_LINE_MAX):
+            cells_seen += line.count(delimiter)
+            if cells_seen > _CELLS_MAX or len(line) == _LINE_MAX:
+                raise UploadError("file.unreadable", "a row is too long")
+            yield line
+
+    reader = csv.reader(lines(), delimiter=delimiter)
+    found = 0
+    while True:
+        cells_seen = 0
+        line = reader.line_num + 1
+        cells = next(reader, None)
+        if cells is None:
+            return
+        if cells:
+            found += 1
+            if found > ROWS_MAX + 1:
+                raise _too_many()
+            yield line, cells
+
+
+def _first_line(opened: OpenedAds) -> bytes:
+    return opened.stream.peek(1).split(b"\n", 1)[0]
+
+
+def _too_many() -> UploadError:
+    return UploadError("file.too_many", most=ROWS_MAX)
 
 
 def _upload_error(error: AdsFileError, path: Path) -> UploadError:
@@ -233,30 +297,3 @@ def _upload_error(error: AdsFileError, path: Path) -> UploadError:
     if "no ads" in told or "is empty" in told:
         return UploadError("file.empty", told)
     return UploadError("file.unreadable", told)
-
-
-def sample_csv() -> str:
-    """Return a small file that can be filled in: a header and two made-up ads."""
-    names = [c.name for c in INPUT_COLUMNS if c.name in _SAMPLE[0] or c.name in _SAMPLE[1]]
-    written = io.StringIO()
-    writer = csv.DictWriter(written, names, lineterminator="\r\n")
-    writer.writeheader()
-    writer.writerows(_SAMPLE)
-    return written.getvalue()
-
-
-_SAMPLE: Sequence[dict[str, str]] = (
-    {
-        "item_id": "1", "region": "Самарская область", "city": "Самара",
-        "parent_category_name": "Хобби и отдых", "category_name": "Велосипеды",
-        "param_1": "Горные", "title": "Велосипед горный", "price": "9000",
-        "description": "Рама 18 дюймов, колёса 26. Катались два сезона, всё исправно.",
-        "user_type": "Private", "image": "1.jpg",
-    },
-    {
-        "item_id": "2", "region": "Самарская область", "city": "Тольятти",
-        "parent_category_name": "Личные вещи", "category_name": "Часы и украшения",
-        "param_1": "Часы", "title": "Часы наручные", "price": "1500", "description": "",
-        "user_type": "Private", "image": "",
-    },
-)  # fmt: skip
