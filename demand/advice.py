@@ -203,7 +203,7 @@ def plan(ad: Ad, facts: CategoryFacts | None, *, curve: bool = True) -> Plan:
     base = {name: value for name, value in ad.items() if value is not None}
     changes = tuple(_changes(base, facts or {}))
     spread = (facts or {}).get("price")
-    market = None if spread is None else (float(spread["p25"]), float(spread["p75"]))
+    market = None if spread is None else _quartiles(spread)
     prices = _prices(spread, base.get("price"), curve=curve) if spread else ()
     asked = [base]
     asked += [base | {change.field: change.value} for change in changes]
@@ -309,7 +309,7 @@ def _prices(spread: Mapping[str, float], today: float | None, *, curve: bool) ->
     """
     low, high = ("p10", "p90") if curve else ("p25", "p75")
     ends = [max(1.0, float(spread[low])), max(1.0, float(spread[high]))]
-    marks = [price for price in (float(spread["p25"]), float(spread["p75"])) if price >= 1.0]
+    marks = [price for price in _quartiles(spread) if price >= 1.0]
     if curve and today is not None and today >= 1.0:
         ends += [max(1.0, today / _BEYOND_TODAY), today * _BEYOND_TODAY]
         marks.append(today)
@@ -317,6 +317,15 @@ def _prices(spread: Mapping[str, float], today: float | None, *, curve: bool) ->
     steps = (CURVE_POINTS if curve else FEW_POINTS) - 1
     grid = [math.exp(first + (last - first) * i / steps) for i in range(steps + 1)]
     return tuple(sorted({*map(_rounded, grid), *marks}))
+
+
+def _quartiles(spread: Mapping[str, float]) -> tuple[float, float]:
+    """Return the quartiles of a category's prices, rounded as the prices that are tried.
+
+    A model knows round prices from others, so a single odd one among them would stand out.
+    """
+    low, high = (float(spread[name]) for name in ("p25", "p75"))
+    return (_rounded(low) if low >= 1.0 else low, _rounded(high) if high >= 1.0 else high)
 
 
 def _rounded(price: float) -> float:

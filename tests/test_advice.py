@@ -150,12 +150,12 @@ def test_a_best_range_never_leaves_the_market() -> None:
 def test_near_quartiles_have_a_curve_too() -> None:
     spread = {"p10": 100.0, "p25": 3010.0, "p50": 3012.0, "p75": 3014.0, "p90": 90_000.0}
     asked = plan(AD, FACTS | {"price": spread})
-    given = [0.4 if ad["price"] == 3014 else 0.2 for ad in asked.ads]
+    given = [0.4 if ad["price"] == 3000 else 0.2 for ad in asked.ads]
     advice = asked.read(given)
     assert advice.curve is not None
-    assert advice.curve.best == (3014.0, 3014.0)
+    assert advice.curve.market == advice.curve.best == (3000.0, 3000.0)
     few = plan(AD, FACTS | {"price": spread}, curve=False)
-    assert {3010.0, 3014.0} <= {ad["price"] for ad in few.ads}
+    assert 3000.0 in {ad["price"] for ad in few.ads}
 
 
 def test_no_text_grows_beyond_what_an_ad_may_have() -> None:
@@ -217,6 +217,11 @@ def test_as_many_answers_as_questions_are_wanted() -> None:
         plan(AD, FACTS).read([0.5])
 
 
+def rounding(price: float) -> float:
+    """Return how far a price of two significant digits may be from one."""
+    return max(0.5, 0.05 * price)
+
+
 @given(
     price=st.none() | st.floats(0, 1e12),
     spread=st.lists(st.floats(0, 1e9), min_size=5, max_size=5).map(sorted),
@@ -240,6 +245,7 @@ def test_whatever_the_market_advice_is_what_the_model_said(
         ]
         assert suggestion.probability in said
         if suggestion.kind == "price":
-            assert spread[1] <= suggestion.value <= spread[3]
+            assert spread[1] - rounding(spread[1]) <= suggestion.value
+            assert suggestion.value <= spread[3] + rounding(spread[3])
     if advice.curve is not None:
         assert list(advice.curve.prices) == sorted(set(advice.curve.prices))
