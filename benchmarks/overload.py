@@ -42,6 +42,7 @@ from benchmarks.serving_installation import (
     register,
 )
 from benchmarks.serving_report import FLASK
+from demand.commands.parsers import whole_number
 from demand.errors import DemandError
 from demand.predictor import Predictor
 from demand.serving.registry import Registry
@@ -175,7 +176,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     add(
         "--connections",
-        type=_connections,
+        type=whole_number(1, 20_000),
         default=Plan.connections,
         help="open at a time, at most (default: 1,000)",
     )
@@ -188,13 +189,6 @@ def _times(text: str) -> float:
     if not 1 <= times <= 1_000:
         raise argparse.ArgumentTypeError(f"{text!r} is no number from 1 to 1,000")
     return times
-
-
-def _connections(text: str) -> int:
-    count = int(text)
-    if not 1 <= count <= 20_000:
-        raise argparse.ArgumentTypeError(f"{text!r} is no number from 1 to 20,000")
-    return count
 
 
 if __name__ == "__main__":

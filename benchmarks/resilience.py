@@ -47,6 +47,7 @@ from benchmarks.serving_journal import (
     write_journal,
 )
 from benchmarks.serving_load import Answered, Route, steady_load
+from demand.commands.parsers import whole_number
 from demand.errors import DemandError, ServingError
 from demand.ingestion.records import frame_from_records
 from demand.predictor import Predictor
@@ -292,23 +293,19 @@ def _parser() -> argparse.ArgumentParser:
         help="of the load; it goes on until the last event is over (default: 60)",
     )
     parser.add_argument(
-        "--switches", type=_count, default=Plan.switches, help="of the champion (default: 10)"
+        "--switches",
+        type=whole_number(1, 1_000),
+        default=Plan.switches,
+        help="of the champion (default: 10)",
     )
     parser.add_argument(
         "--callers",
-        type=_count,
+        type=whole_number(1, 1_000),
         default=Plan.callers,
         help="requests of a route that may wait at a time (default: 64)",
     )
     add_common(parser)
     return parser
-
-
-def _count(text: str) -> int:
-    count = int(text)
-    if not 1 <= count <= 1_000:
-        raise argparse.ArgumentTypeError(f"{text!r} is no number from 1 to 1,000")
-    return count
 
 
 if __name__ == "__main__":

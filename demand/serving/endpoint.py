@@ -17,7 +17,7 @@ from urllib.parse import urlsplit
 
 from demand.errors import ServingError
 from demand.quoting import quote_json
-from demand.serving.api.settings import TOKEN_VARIABLE
+from demand.serving.api.settings import TOKEN_VARIABLE, why_no_token
 from demand.serving.model_server import VERSION_HEADER
 
 _CONNECT_S = 10.0
@@ -74,12 +74,8 @@ class Endpoint:
 
     def __init__(self, url: str, *, token: str | None = None, answer_s: float = _ANSWER_S) -> None:
         self._secure, self._host, self._port, self._path, self.url = _parsed(url)
-        if token is not None and not (token.isascii() and token.isprintable()):
-            # Else http.client would refuse it, with a message that has it.
-            raise ServingError(
-                f"the token in {TOKEN_VARIABLE} has letters that no header may have: set it to "
-                "what the API was started with, without line breaks"
-            )
+        if token is not None and (why := why_no_token(token)):
+            raise ServingError(why)
         self._token = token
         self._answer_s = answer_s
         self._connection: http.client.HTTPConnection | None = None

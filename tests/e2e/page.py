@@ -179,6 +179,17 @@ class Seller:
     def tab(self, number: int) -> None:
         self.page.get_by_role("tab").nth(number).click()
 
+    def hand_in(self, file: Path) -> None:
+        """Choose a file of ads."""
+        self.tab(1)
+        self.page.set_input_files("input[type=file]", file)
+
+    def wait_for_progress(self) -> None:
+        """Wait until some ads of the file are answered."""
+        self.page.wait_for_function(
+            "(document.querySelector('#progress progress') || {}).value > 0"
+        )
+
     def width(self) -> int:
         return int(self.page.evaluate("document.scrollingElement.scrollWidth"))
 

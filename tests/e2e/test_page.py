@@ -368,11 +368,8 @@ def test_a_file_goes_on_where_it_was_when_the_api_comes_back(
     data = tmp_path / "ads.csv"
     write_demo(data, 4000, 11)
     with visit(browser, ui.url) as seller:
-        seller.tab(1)
-        seller.page.set_input_files("input[type=file]", data)
-        seller.page.wait_for_function(
-            "(document.querySelector('#progress progress') || {}).value > 0"
-        )
+        seller.hand_in(data)
+        seller.wait_for_progress()
         api.end(signal.SIGKILL)
         seller.page.wait_for_selector("#progress [role=alert]")
         assert "продолжим" in seller.shown("#progress")
@@ -417,11 +414,8 @@ def test_a_file_that_is_stopped_keeps_what_was_answered(
     data = tmp_path / "ads.csv"
     write_demo(data, 10_000, 6)
     with visit(browser, ui.url) as seller:
-        seller.tab(1)
-        seller.page.set_input_files("input[type=file]", data)
-        seller.page.wait_for_function(
-            "(document.querySelector('#progress progress') || {}).value > 0"
-        )
+        seller.hand_in(data)
+        seller.wait_for_progress()
         seller.page.locator("#stop").click()
         seller.page.wait_for_selector("#results tbody tr")
         answered = re.search(r"Оценено ([\d ]+) из 10 000", seller.shown("#progress"))

@@ -7,6 +7,19 @@ from dataclasses import dataclass
 TOKEN_VARIABLE = "DEMAND_API_TOKEN"  # noqa: S105 - a name
 
 
+def why_no_token(token: str) -> str | None:
+    """Return why a token cannot be sent, without quoting it, or None where it can.
+
+    What sends it would refuse it with a message that has it, and a message may end up in a log.
+    """
+    if token.isascii() and token.isprintable() and token == token.strip():
+        return None
+    return (
+        f"the token in {TOKEN_VARIABLE} has letters that no header may have, or white space at an "
+        "end: set it to what the API was started with, without line breaks"
+    )
+
+
 @dataclass(frozen=True)
 class ApiSettings:
     """Limits and doors of the API.

@@ -14,7 +14,7 @@ from urllib.parse import urlsplit
 import requests
 
 from demand.errors import ConfigError, DemandError
-from demand.serving.api.settings import TOKEN_VARIABLE
+from demand.serving.api.settings import why_no_token
 
 Kind = Literal["flask", "mlflow"]
 TroubleKind = Literal["down", "slow", "busy", "no_model", "denied", "refused", "strange"]
@@ -84,14 +84,8 @@ class Client:
 
     def __init__(self, url: str, token: str | None = None, *, answer_s: float = ANSWER_S) -> None:
         self.root = _root(url)
-        if token is not None and not (
-            token.isascii() and token.isprintable() and token == token.strip()
-        ):
-            # Without the token: a message may end up in a log.
-            raise ConfigError(
-                f"the token in {TOKEN_VARIABLE} has letters that no header may have, or white "
-                "space at an end: set it to what the API was started with, without line breaks"
-            )
+        if token is not None and (why := why_no_token(token)):
+            raise ConfigError(why)
         self._token = token
         self._answer_s = answer_s
         self._own = threading.local()
