@@ -37,6 +37,7 @@ SERVING = (
     "rich-argparse",
     "safetensors",
     "uvicorn",
+    "uvicorn-worker",
     "uvloop",
 )
 

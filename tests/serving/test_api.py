@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 import json
-import threading
 from typing import Any
 
 import numpy as np
@@ -29,7 +28,6 @@ from demand.serving.api.application import create_app
 from demand.serving.api.champions import Serving
 from demand.serving.api.settings import ApiSettings
 from demand.serving.api.telemetry import AccessLog
-from demand.serving.api.upstream import ModelServerUpstream
 from demand.serving.facts import Fact, Facts
 from demand.serving.mlflow_model import records
 from tests.ads_factory import make_ads
@@ -183,33 +181,6 @@ def test_too_many_ads_are_refused(client: FlaskClient) -> None:
 def test_unknown_routes_are_problems_too(client: FlaskClient, path: str, status: int) -> None:
     found = client.get(path)
     assert (found.status_code, found.content_type) == (status, "application/problem+json")
-
-
-def test_more_than_are_let_in_are_refused_at_once(held: Held) -> None:
-    inside, free = threading.Barrier(3), threading.Event()
-
-    class Slow(ModelServerUpstream):
-        def ask(self, *_: object) -> Any:
-            inside.wait(10)
-            free.wait(10)
-            raise OSError("enough")
-
-    app = create_app(held, Slow(lambda: None), LIMITS)
-    waiting = [
-        threading.Thread(target=lambda: app.test_client().post("/invocations", json={}))
-        for _ in range(2)
-    ]
-    for thread in waiting:
-        thread.start()
-    inside.wait(10)
-    refused = app.test_client().post("/invocations", json={})
-    # Who needs no model server does not wait for those who do.
-    assert app.test_client().post("/predict", json=AD).status_code == 200
-    free.set()
-    for thread in waiting:
-        thread.join()
-    assert refused.status_code == 503
-    assert refused.headers["Retry-After"] == "1"
 
 
 def test_without_a_model_it_is_alive_but_not_ready() -> None:

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import json
 import logging
-import threading
-from contextlib import nullcontext
 from typing import Any
 
 from flask import Flask, Response, request
@@ -19,7 +17,6 @@ from demand.predictor import Answers
 from demand.serving.api.champions import Champions, Serving
 from demand.serving.api.description import openapi, page
 from demand.serving.api.facts import add_model_facts
-from demand.serving.api.overload import Admission
 from demand.serving.api.problems import Problem, from_http
 from demand.serving.api.settings import ApiSettings
 from demand.serving.api.surroundings import ADS, REQUEST_ID, VERSION, Surroundings
@@ -29,13 +26,13 @@ from demand.serving.json_body import decode_json
 
 _log = logging.getLogger("demand.api")
 _ENCODER = json.JSONEncoder(ensure_ascii=False, allow_nan=False)
-_FEW = 100  # ads that take some milliseconds
 
 
 def create_app(
     champions: Champions,
     upstream: ModelServerUpstream | None,
     settings: ApiSettings,
+    telemetry: Telemetry | None = None,
     access_log: AccessLog | None = None,
 ) -> Flask:
     """Return the application.
@@ -48,18 +45,14 @@ def create_app(
         What ``/invocations`` is passed on to; None: nothing, and the answer is 503.
     settings
         See :class:`demand.serving.api.settings.ApiSettings`.
+    telemetry
+        Where requests are counted; None: for this application alone.
     access_log
         Where a line a request goes; None: nowhere.
     """
     app = Flask("demand")
     app.config["MAX_CONTENT_LENGTH"] = settings.body_bytes
-    telemetry = Telemetry(champions)
-    # Apart, so that those who wait for a model server keep nobody from the model here.
-    limits = {
-        "/predict": Admission(settings.in_flight, telemetry.in_flight),
-        "/invocations": Admission(settings.passed_on, telemetry.in_flight),
-    }
-    computing = threading.Lock()
+    telemetry = telemetry or Telemetry(champions)
     _answer_problems(app)
     _add_facts(app, champions, settings, telemetry)
     add_model_facts(app, lambda: _model(champions))
@@ -71,10 +64,7 @@ def create_app(
         ads = asked if isinstance(asked, list) else [asked]
         if len(ads) > settings.ads:
             raise Problem(413, f"{len(ads):,} ads in one request; at most {settings.ads:,}")
-        # Threads that compute at the same time only take the interpreter from each
-        # other, at a third of the speed; but nobody is to wait for a whole batch.
-        with computing if len(ads) <= _FEW else nullcontext():
-            answers = serving.predictor.answer(AdColumns.from_typed(typed_records(ads)))
+        answers = serving.predictor.answer(AdColumns.from_typed(typed_records(ads)))
         found = _as_json(answers, serving.version)
         request.environ[ADS], request.environ[VERSION] = len(ads), serving.version
         return _json(found if isinstance(asked, list) else found[0])
@@ -88,7 +78,7 @@ def create_app(
         return Response(answer.body, answer.status, answer.headers)
 
     routes = [rule.rule for rule in app.url_map.iter_rules()]
-    around = Surroundings(app.wsgi_app, routes, limits, settings, telemetry, access_log)
+    around = Surroundings(app.wsgi_app, routes, settings, telemetry, access_log)
     app.wsgi_app = around  # type: ignore[method-assign]
     return app
 

@@ -55,3 +55,10 @@ def from_http(error: HTTPException) -> Response:
         if name.lower() not in ("content-type", "content-length"):
             answer.headers[name] = value
     return answer
+
+
+def as_bytes(problem: Problem) -> bytes:
+    """Return a problem as all that is sent before the connection is closed."""
+    answer = problem.response()
+    head = [f"HTTP/1.1 {answer.status}", *(f"{k}: {v}" for k, v in answer.headers.items())]
+    return "\r\n".join([*head, "Connection: close", "", ""]).encode() + answer.get_data()

@@ -1,4 +1,4 @@
-"""The API as a process: gunicorn in front of the Flask application."""
+"""The API as processes: gunicorn's, each with an event loop in front of the Flask application."""
 
 from __future__ import annotations
 
@@ -13,13 +13,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from flask import Flask
-
 from demand.errors import ConfigError
 from demand.serving.api.application import create_app
 from demand.serving.api.champions import FixedModel, FollowedChampion
+from demand.serving.api.front import Front
 from demand.serving.api.settings import ApiSettings
-from demand.serving.api.telemetry import AccessLog, share_metrics
+from demand.serving.api.telemetry import AccessLog, Telemetry, share_metrics
 from demand.serving.api.upstream import ModelServerUpstream, active_address
 from demand.serving.api.workers import Follow, Gunicorn
 from demand.serving.listening import listen
@@ -86,8 +85,8 @@ def _folder_of_this_process() -> Iterator[Path]:
             shutil.rmtree(folder, ignore_errors=True)
 
 
-def _parts(place: ApiPlace, address: str | None, settings: ApiSettings) -> tuple[Flask, Follow]:
-    """Return the application, and what each worker calls before it answers."""
+def _parts(place: ApiPlace, address: str | None, settings: ApiSettings) -> tuple[Front, Follow]:
+    """Return what answers, and what each worker calls before it answers."""
     champions: FixedModel | FollowedChampion
     follow: Follow
     if place.model is not None:
@@ -98,7 +97,9 @@ def _parts(place: ApiPlace, address: str | None, settings: ApiSettings) -> tuple
         follow = champions.start
     where = active_address(home()) if address is None else lambda: address
     log = AccessLog() if settings.access_log else None
-    return create_app(champions, ModelServerUpstream(where), settings, log), follow
+    telemetry = Telemetry(champions)
+    app = create_app(champions, ModelServerUpstream(where), settings, telemetry, log)
+    return Front(app.wsgi_app, settings, telemetry.in_flight), follow
 
 
 def _nothing() -> None:

@@ -1,4 +1,4 @@
-"""What every request goes through, whatever answers it: admission, an id, headers, a log line.
+"""What every request goes through, whatever answers it: a token, an id, headers, a log line.
 
 It stands around the Flask application as WSGI middleware: in Flask's own hooks, which look
 up the request anew at every use, the same takes as long as the answer of an ad.
@@ -10,25 +10,21 @@ import hmac
 import re
 import time
 import uuid
-from collections.abc import Callable, Iterable, Mapping
-from http import HTTPStatus
+from collections.abc import Callable, Iterable
 from typing import Any
 
-from demand.serving.api.overload import TURN, Admission
 from demand.serving.api.problems import Problem
 from demand.serving.api.settings import ApiSettings
 from demand.serving.api.telemetry import AccessLog, Telemetry
-
-Environ = dict[str, Any]
-Wsgi = Callable[[Environ, Callable[..., Any]], Iterable[bytes]]
+from demand.serving.api.wsgi import Environ, Wsgi
 
 # What a view leaves behind about its request, for the counts and the log.
 REQUEST_ID, ADS, VERSION = "demand.request_id", "demand.ads", "demand.version"
+# What the front says of a request: when it began to come, and that it is one too many.
+STARTED, FULL = "demand.started", "demand.full"
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
 # These tell nothing but that and how the process lives.
 _OPEN_TO_ALL = ("/health", "/ready", "/openapi.json", "/")
-_PART = 2**16
-_DISCARD_S = 5.0
 _HEADERS = [
     ("X-Content-Type-Options", "nosniff"),
     ("X-Frame-Options", "DENY"),
@@ -60,9 +56,6 @@ class Surroundings:
         What answers.
     routes
         Paths that are told apart in metrics and log; all else is ``other``.
-    limits
-        How many requests a path lets in at a time; the others hear 503 before Flask
-        hears of them, since a no that costs as much as an answer leaves none.
     settings
         See :class:`demand.serving.api.settings.ApiSettings`.
     telemetry, access_log
@@ -73,29 +66,24 @@ class Surroundings:
         self,
         app: Wsgi,
         routes: Iterable[str],
-        limits: Mapping[str, Admission],
         settings: ApiSettings,
         telemetry: Telemetry,
         access_log: AccessLog | None,
     ) -> None:
         self._app = app
         self._routes = frozenset(routes)
-        self._limits = limits
         self._settings = settings
         self._telemetry = telemetry
         self._access_log = access_log
 
     def __call__(self, environ: Environ, start_response: Callable[..., Any]) -> Iterable[bytes]:
         """Answer a request."""
-        started = time.perf_counter()
+        started = environ.get(STARTED) or time.perf_counter()
         given = environ.get("HTTP_X_REQUEST_ID", "")
         request_id = given if _REQUEST_ID.fullmatch(given) else uuid.uuid4().hex
         environ[REQUEST_ID] = request_id
 
         def start(status: str, headers: list[tuple[str, str]], exc_info: Any = None) -> Any:
-            code = int(status[:3])
-            if code >= HTTPStatus.BAD_REQUEST and not self._discard_body(environ):
-                headers.append(("Connection", "close"))
             headers += _HEADERS
             headers.append(("X-Request-Id", request_id))
             origin = environ.get("HTTP_ORIGIN")
@@ -105,7 +93,7 @@ class Surroundings:
                     ("Access-Control-Allow-Headers", "Authorization, Content-Type"),
                     ("Vary", "Origin"),
                 ]
-            self._tell(environ, code, time.perf_counter() - started)
+            self._tell(environ, int(status[:3]), time.perf_counter() - started)
             return start_response(status, headers, exc_info)
 
         def refuse(answer: Answer) -> list[bytes]:
@@ -113,21 +101,12 @@ class Surroundings:
             start(status, list(headers))
             return [body]
 
-        if not self._has_token(environ):
+        if not has_token(environ, self._settings):
             return refuse(_NO_TOKEN)
-        posted = environ["REQUEST_METHOD"] == "POST"
-        admission = self._limits.get(environ["PATH_INFO"]) if posted else None
-        if admission is None:
-            TURN.give()
-            return self._app(environ, start)
-        if not admission.enter():
+        if FULL in environ:
+            # Before Flask hears of it: a no that costs as much as an answer leaves none.
             return refuse(_FULL)
-        TURN.give()
-        try:
-            # What these paths answer is whole when the application returns.
-            return self._app(environ, start)
-        finally:
-            admission.leave()
+        return self._app(environ, start)
 
     def _tell(self, environ: Environ, status: int, seconds: float) -> None:
         path = environ["PATH_INFO"]
@@ -144,35 +123,13 @@ class Surroundings:
                 version=environ.get(VERSION),
             )
 
-    def _has_token(self, environ: Environ) -> bool:
-        """Say whether a request may be answered, as far as the token goes."""
-        token = self._settings.token
-        if token is None or environ["PATH_INFO"] in _OPEN_TO_ALL:
-            return True
-        if environ["REQUEST_METHOD"] == "OPTIONS":  # browsers ask without it first
-            return True
-        # What WSGI gives as a text are the bytes that came.
-        given = environ.get("HTTP_AUTHORIZATION", "").encode("latin-1", "replace")
-        return hmac.compare_digest(given, f"Bearer {token}".encode())
 
-    def _discard_body(self, environ: Environ) -> bool:
-        """Read what is left of a refused body, so that the connection can be kept.
-
-        Says whether it came in time; a client that is still sending would not hear the
-        answer if the connection were closed.
-        """
-        length = environ.get("CONTENT_LENGTH") or "0"
-        left = int(length) if length.isdecimal() else 0
-        if environ["REQUEST_METHOD"] != "POST" or left == 0:
-            return True
-        if left > self._settings.body_bytes:
-            return False
-        connection = environ.get("gunicorn.socket")
-        if connection is not None:
-            connection.hurry(_DISCARD_S)
-        try:
-            while left > 0 and (part := environ["wsgi.input"].read(min(_PART, left))):
-                left -= len(part)
-        except OSError:
-            return False
+def has_token(environ: Environ, settings: ApiSettings) -> bool:
+    """Say whether a request may be answered, as far as the token goes."""
+    if settings.token is None or environ["PATH_INFO"] in _OPEN_TO_ALL:
         return True
+    if environ["REQUEST_METHOD"] == "OPTIONS":  # browsers ask without it first
+        return True
+    # What WSGI gives as a text are the bytes that came.
+    given = environ.get("HTTP_AUTHORIZATION", "").encode("latin-1", "replace")
+    return hmac.compare_digest(given, f"Bearer {settings.token}".encode())
