@@ -16,16 +16,20 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from functools import cached_property
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from demand.features.columns import Floats
-from demand.features.text import Hashes, hash_values, mix
+from demand.features.compiled import compilable, compiled
+from demand.features.group_means import place_of
+from demand.features.text import Hashes, hash_values, short_key
 from demand.metrics import paired_rows
 
 Parents = Hashes | Sequence[str | None]
+P = TypeVar("P", bound=Any)  # predictions as an array, or one in compiled code
 
 # Groups with fewer rows use the pooled quantile: a quantile of less is mostly luck.
 GROUP_ROWS_MIN = 20
@@ -39,7 +43,7 @@ ZERO_MARGIN = 4.0
 # No prediction counts as nearer to 0 or 1, so that no scale is 0.
 EDGE = 0.01
 COVERAGE = 0.8
-_SALT = 1
+_SALT = np.uint64(1)
 
 
 @dataclass(frozen=True)
@@ -59,6 +63,13 @@ class Intervals:
     keys: NDArray[np.uint32]
     quantiles: NDArray[np.float32]
     pooled: NDArray[np.float32]
+
+    def __post_init__(self) -> None:
+        """Demand that the shapes are those above: compiled code looks at none."""
+        if self.keys.ndim != 1 or self.quantiles.shape != self.keys.shape:
+            raise ValueError(f"{self.keys.shape} keys, but quantiles {self.quantiles.shape}")
+        if self.pooled.shape != (1,):
+            raise ValueError(f"pooled quantiles of shape {self.pooled.shape}, not (1,)")
 
     def bounds(self, predicted: ArrayLike, parents: Parents) -> tuple[Floats, Floats]:
         """Return where the outcomes of ads probably lie.
@@ -84,11 +95,16 @@ class Intervals:
         ValueError
             A prediction is outside [0, 1] or NaN, or there is not one parent a prediction.
         """
-        p = _probabilities(predicted, "prediction")
-        q = self._look_up(_keys(parents, len(p)))
-        down, up = _scales(p)
-        low = np.minimum(np.maximum(p - (q + ZERO_MARGIN) * down, 0.0), p)
-        return low, np.minimum(np.maximum(p + q * up, p), 1.0)
+        p = _one_column(predicted, "prediction")
+        hashes = _hashes(parents, len(p))
+        low, high, wrong = _bounds(p, hashes, self.keys, self.quantiles, self._pooled)
+        if wrong >= 0:
+            raise _outside(p, wrong, "prediction")
+        return low, high
+
+    @cached_property
+    def _pooled(self) -> float:
+        return float(self.pooled[0])
 
     def store(self, arrays: dict[str, NDArray[Any]], name: str) -> None:
         """Put the table into ``arrays`` under three names that begin with ``name``."""
@@ -98,15 +114,9 @@ class Intervals:
     @classmethod
     def read(cls, arrays: Mapping[str, NDArray[Any]], name: str) -> Intervals:
         """Take from ``arrays`` what :meth:`store` put there."""
-        return cls(*(arrays[f"{name}.{part}"] for part in ("keys", "quantiles", "pooled")))
-
-    def _look_up(self, keys: NDArray[np.uint32]) -> Floats:
-        """Return the quantile of each row's category, shape (n,)."""
-        pooled = np.full(len(keys), self.pooled[0], dtype=np.float64)
-        if not len(self.keys):
-            return pooled
-        place = np.minimum(np.searchsorted(self.keys, keys), len(self.keys) - 1)
-        return np.where(self.keys[place] == keys, self.quantiles[place], pooled)
+        keys = np.array(arrays[f"{name}.keys"], np.uint32)
+        quantiles = np.array(arrays[f"{name}.quantiles"], np.float32)
+        return cls(keys, quantiles, np.array(arrays[f"{name}.pooled"], np.float32))
 
 
 def fit_intervals(
@@ -179,8 +189,9 @@ def _scores(predicted: Floats, actual: Floats) -> Floats:
     return np.maximum(np.maximum(above, below), 0.0)
 
 
-def _scales(predicted: Floats) -> tuple[Floats, Floats]:
-    """Return the units below and above, each of shape (n,).
+@compilable
+def _scales(predicted: P) -> tuple[P, P]:
+    """Return the units below and above, of one prediction or of many.
 
     On real ads the distance from p to the 80 % quantile of outcomes grows like p², so
     that one quantile fits small and large predictions; any power from 1 to 2.5 is as
@@ -212,24 +223,59 @@ def _rounded_up(quantiles: Floats) -> NDArray[np.float32]:
     return np.where(short > 0, np.nextafter(short, np.float32(np.inf)), short).astype(np.float32)
 
 
+@compiled
+def _bounds(
+    predicted: Floats,
+    parents: Hashes,
+    known: NDArray[np.uint32],
+    quantiles: NDArray[np.float32],
+    pooled: float,
+) -> tuple[Floats, Floats, int]:
+    """Return low, high, and the first row whose prediction is no probability, or -1."""
+    low, high = np.empty(len(predicted)), np.empty(len(predicted))
+    for row in range(len(predicted)):
+        p = predicted[row]
+        if not 0.0 <= p <= 1.0:
+            return low, high, row
+        place = place_of(known, short_key(parents[row], _SALT))
+        q = np.float64(quantiles[place]) if place >= 0 else pooled
+        down, up = _scales(p)
+        low[row] = min(max(p - (q + ZERO_MARGIN) * down, 0.0), p)
+        high[row] = min(max(p + q * up, p), 1.0)
+    return low, high, -1
+
+
 def _keys(parents: Parents, rows: int) -> NDArray[np.uint32]:
     """Return a 32-bit key of each parent, shape (rows,)."""
+    keys: NDArray[np.uint32] = short_key(_hashes(parents, rows), _SALT).astype(np.uint32)
+    return keys
+
+
+def _hashes(parents: Parents, rows: int) -> Hashes:
+    """Return the hash of each parent, shape (rows,)."""
     hashes = parents if isinstance(parents, np.ndarray) else hash_values(list(parents))
     if hashes.shape != (rows,):
         raise ValueError(f"there are parents of shape {hashes.shape} for {rows} ads")
     if hashes.dtype != np.uint64:
         raise ValueError(f"hashes of parents are uint64, not {hashes.dtype}")
-    keys: NDArray[np.uint32] = (mix(hashes, _SALT) >> np.uint64(32)).astype(np.uint32)
-    return keys
+    return hashes
 
 
 def _probabilities(values: ArrayLike, what: str) -> Floats:
     """Demand shape (n,) and values in [0, 1]; the first other one is named."""
+    array = _one_column(values, what)
+    wrong = np.flatnonzero(~((array >= 0.0) & (array <= 1.0)))
+    if len(wrong):
+        raise _outside(array, int(wrong[0]), what)
+    return array
+
+
+def _one_column(values: ArrayLike, what: str) -> Floats:
     array = np.asarray(values, dtype=np.float64)
     if array.ndim != 1:
         raise ValueError(f"{what}s have the shape {array.shape}, not (rows,)")
-    wrong = np.flatnonzero(~((array >= 0.0) & (array <= 1.0)))
-    if len(wrong):
-        row = int(wrong[0])
-        raise ValueError(f"{what} {row} is {array[row]:g}, which is not in [0, 1]")
     return array
+
+
+def _outside(values: Floats, row: int, what: str) -> ValueError:
+    return ValueError(f"{what} {row} is {values[row]:g}, which is not in [0, 1]")

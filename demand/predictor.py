@@ -15,8 +15,8 @@ from demand.config import FeatureSettings
 from demand.errors import ModelError, StateError
 from demand.features.builder import FeatureBuilder
 from demand.features.columns import BLOCK, AdColumns, Floats
-from demand.features.keys import parents
-from demand.forward import Weights, forward
+from demand.features.keys import CATEGORY, PARENT, parents
+from demand.forward import Forward, Weights
 from demand.intervals import Intervals
 from demand.packing import pack, unpack
 from demand.ranks import Ranks
@@ -53,6 +53,19 @@ class Answers:
     high: Floats | None
     percentile: Floats | None
 
+    @classmethod
+    def joined(cls, parts: Sequence[Answers]) -> Answers:
+        """Return what is said of some ads and then of others, by the same model."""
+        if len(parts) == 1:
+            return parts[0]
+
+        def of_all(name: str) -> Floats | None:
+            arrays = [getattr(part, name) for part in parts]
+            return None if arrays[0] is None else np.concatenate(arrays)
+
+        probability = np.concatenate([part.probability for part in parts])
+        return cls(probability, of_all("low"), of_all("high"), of_all("percentile"))
+
 
 class Predictor:
     """From raw ads to deal probabilities, without torch and without pickle.
@@ -71,7 +84,8 @@ class Predictor:
 
     def _set(self, packed: dict[str, NDArray[Any]], settings: FeatureSettings) -> None:
         self._packed = packed
-        self._builder, self._weights = unpack(packed, settings)
+        self._builder, weights = unpack(packed, settings)
+        self._forward = Forward(weights)
         known = f"{INTERVALS}.pooled" in packed
         self._intervals = Intervals.read(packed, INTERVALS) if known else None
         self._ranks = Ranks.read(packed, RANKS) if f"{RANKS}.keys" in packed else None
@@ -115,14 +129,16 @@ class Predictor:
 
     def answer(self, ads: AdColumns) -> Answers:
         """Return all that is to be said of n ads."""
-        probability = np.concatenate([self._answer(block) for block in ads.blocks()])
+        return Answers.joined([self._answer_block(block) for block in ads.blocks()])
+
+    def _answer_block(self, ads: AdColumns) -> Answers:
+        coded = self._builder.coded(ads)
+        probability = self._forward(self._builder.of_block(coded))
         low = high = percentile = None
-        categories = ads.text["category_name"]
         if self._intervals is not None:
-            of_ads = parents(ads.text["parent_category_name"], categories)
-            low, high = self._intervals.bounds(probability, of_ads)
+            low, high = self._intervals.bounds(probability, coded.hashes[PARENT])
         if self._ranks is not None:
-            percentile = self._ranks.percentiles(probability, categories)
+            percentile = self._ranks.percentiles(probability, coded.hashes[CATEGORY])
         return Answers(probability, low, high, percentile)
 
     @property
@@ -172,7 +188,7 @@ class Predictor:
         return float(self._answer(AdColumns.from_record(ad))[0])
 
     def _answer(self, ads: AdColumns) -> NDArray[np.float64]:
-        return forward(self._weights, self._builder.transform(ads))
+        return self._forward(self._builder.transform(ads))
 
     def save(self, folder: Path) -> None:
         """Write ``predictor.json`` and ``arrays.safetensors``; all or nothing."""
@@ -214,7 +230,7 @@ class Predictor:
             settings = FeatureSettings.model_validate(about["features"])
             predictor._set(load_file(folder / ARRAYS_NAME), settings)
             # One answer takes every array: one that is missing or of another shape shows now.
-            predictor.predict_one({})
+            predictor.answer(AdColumns.from_record({}))
         except (OSError, SafetensorError, LookupError, ValueError) as error:
             raise _damaged(folder, error) from error
         return predictor

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from demand.features.builder import FeatureBuilder, Features
 from demand.features.columns import AdColumns
 from demand.features.feature_set import build_features
-from demand.forward import forward
+from demand.forward import Forward
 from demand.network import DemandNetwork, TextEncoder
 from demand.wide import Wide
 from tests.ads_factory import make_ads
@@ -58,7 +58,8 @@ def weights_of(made: DemandNetwork, wide: Wide) -> dict[str, NDArray[Any]]:
 
 
 def wide() -> Wide:
-    return Wide(np.random.default_rng(0).normal(scale=0.3, size=FEATURES.buckets), -0.7)
+    table = np.random.default_rng(0).normal(scale=0.3, size=FEATURES.buckets)
+    return Wide(table.astype(np.float32), -0.7)
 
 
 @pytest.mark.parametrize("encoder", ENCODERS)
@@ -71,18 +72,62 @@ def test_numpy_gives_the_answers_of_torch(encoder: TextEncoder, hidden: list[int
             torch.from_numpy(features.words),
             torch.from_numpy(wide().logits(features.sparse)).float(),
         )
-    answers = forward(weights_of(made, wide()), features)
+    answers = Forward(weights_of(made, wide()))(features)
     assert answers.dtype == np.float64
     assert answers.std() > 0.01
     np.testing.assert_allclose(answers, torch.sigmoid(logits), rtol=0, atol=1e-6)
 
 
+@pytest.mark.parametrize("hidden", [[1], [8], [33, 17], [8, 4, 2]])
+def test_compiled_layers_give_what_matrices_do(hidden: list[int]) -> None:
+    weights, features = weights_of(network(hidden), wide()), features_of("ngrams")[1]
+    x = features.dense.astype(np.float64)
+    for layer in range(len(hidden) + 1):
+        x = np.maximum(x, 0.0) if layer else x
+        x = x @ weights[f"deep.{layer}.weight"].T + weights[f"deep.{layer}.bias"]
+    expected = 1.0 / (1.0 + np.exp(-wide().logits(features.sparse) - x[:, 0]))
+    np.testing.assert_allclose(Forward(weights)(features), expected, rtol=0, atol=1e-6)
+
+
+@pytest.mark.parametrize("hidden", [[8], [8, 4]])
+def test_the_answer_to_an_ad_does_not_depend_on_its_neighbours(hidden: list[int]) -> None:
+    builder, _ = features_of("ngrams")
+    forward = Forward(weights_of(network(hidden), wide()))
+    ads = AdColumns.from_frame(make_ads(20, seed=5))
+    together = forward(builder.transform(ads))
+    alone = [forward(builder.transform(ads.part(slice(n, n + 1))))[0] for n in range(20)]
+    np.testing.assert_array_equal(alone, together)
+
+
+@pytest.mark.parametrize(
+    ("name", "shape"),
+    [
+        ("deep.0.weight", (8, 3)),
+        ("deep.0.bias", (7,)),
+        ("deep.1.weight", (4, 7)),
+        ("deep.1.bias", (4, 1)),
+        ("deep.2.bias", (2,)),
+    ],
+)
+def test_weights_that_do_not_fit_together_are_an_error(name: str, shape: tuple[int, ...]) -> None:
+    weights = weights_of(network([8, 4]), wide()) | {name: np.zeros(shape, np.float32)}
+    with pytest.raises(ValueError, match=r"deep\.|features"):
+        Forward(weights)(features_of("ngrams")[1])
+
+
+def test_a_network_without_an_end_is_an_error() -> None:
+    weights = weights_of(network([8, 4]), wide())
+    del weights["deep.2.weight"], weights["deep.2.bias"]
+    with pytest.raises(ValueError, match="the last layer has 4 outputs"):
+        Forward(weights)
+
+
 @pytest.mark.parametrize("encoder", ENCODERS)
 def test_every_weight_matters(encoder: TextEncoder) -> None:
     weights, features = weights_of(network([8, 4], encoder), wide()), features_of(encoder)[1]
-    before = forward(weights, features)
+    before = Forward(weights)(features)
     for name, weight in weights.items():
-        assert (forward(weights | {name: weight * 0.5}, features) != before).any(), name
+        assert (Forward(weights | {name: weight * 0.5})(features) != before).any(), name
 
 
 @pytest.mark.parametrize("encoder", ENCODERS)
@@ -91,7 +136,7 @@ def test_a_deep_path_that_adds_nothing_leaves_the_wide_one(encoder: TextEncoder)
     weights = weights_of(network([4], encoder), wide())
     weights |= {"deep.1.weight": np.zeros((1, 4)), "deep.1.bias": np.zeros(1)}
     expected = 1.0 / (1.0 + np.exp(-wide().logits(features.sparse)))
-    np.testing.assert_allclose(forward(weights, features), expected, rtol=1e-12)
+    np.testing.assert_allclose(Forward(weights)(features), expected, rtol=1e-12)
 
 
 @pytest.mark.filterwarnings("error")
@@ -99,7 +144,7 @@ def test_a_deep_path_that_adds_nothing_leaves_the_wide_one(encoder: TextEncoder)
 @pytest.mark.parametrize(("bias", "answer"), [(1e4, 1.0), (-1e4, 0.0), (3e38, 1.0), (-3e38, 0.0)])
 def test_huge_logits_do_not_overflow(encoder: TextEncoder, bias: float, answer: float) -> None:
     weights = weights_of(network([4], encoder), wide()) | {"wide.bias": np.array([bias])}
-    np.testing.assert_array_equal(forward(weights, features_of(encoder)[1]), answer)
+    np.testing.assert_array_equal(Forward(weights)(features_of(encoder)[1]), answer)
 
 
 @pytest.mark.filterwarnings("error")
@@ -107,4 +152,4 @@ def test_huge_logits_do_not_overflow(encoder: TextEncoder, bias: float, answer: 
 def test_huge_weights_of_an_encoder_do_not_overflow(encoder: TextEncoder) -> None:
     weights = weights_of(network([4], encoder), wide())
     huge = {k: v * 1e4 for k, v in weights.items() if k.startswith("encoder")}
-    assert np.isfinite(forward(weights | huge, features_of(encoder)[1])).all()
+    assert np.isfinite(Forward(weights | huge)(features_of(encoder)[1])).all()

@@ -6,6 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from demand.ads import CATEGORY_ROWS_MIN
+from demand.features.text import hash_values
 from demand.ranks import Ranks
 
 ROWS = 400
@@ -47,4 +48,17 @@ def test_it_survives_being_stored() -> None:
     again = Ranks.read(arrays, "ranks")
     np.testing.assert_array_equal(
         again.percentiles(DEAR, ["b"] * ROWS), RANKS.percentiles(DEAR, ["b"] * ROWS)
+    )
+
+
+def test_there_is_a_category_an_answer() -> None:
+    with pytest.raises(ValueError, match=r"categories of shape \(1,\) for answers \(2,\)"):
+        RANKS.percentiles([0.1, 0.2], ["a"])
+
+
+def test_names_and_their_hashes_say_the_same() -> None:
+    names = ["a", None, "b", "unknown"]
+    answers = [0.05, 0.3, 0.6, 0.9]
+    np.testing.assert_array_equal(
+        RANKS.percentiles(answers, hash_values(names)), RANKS.percentiles(answers, names)
     )

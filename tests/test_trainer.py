@@ -11,7 +11,6 @@ import torch
 from demand.config import TrainingSettings
 from demand.errors import ModelError
 from demand.features.feature_set import build_features
-from demand.forward import forward
 from demand.network import TextEncoder
 from demand.predictor import Predictor
 from demand.trainer import Epoch, Training, train
@@ -39,7 +38,7 @@ def rmse_of(predictor: Predictor) -> float:
     """RMSE on the validation ads, of which only the features are left."""
     features = tiny_features()
     assert features.validation is not None
-    answers = forward(predictor._weights, features.validation.features)
+    answers = predictor._forward(features.validation.features)
     return float(np.sqrt(np.mean((answers - features.validation.target) ** 2)))
 
 
@@ -224,9 +223,9 @@ def test_an_encoder_learns_its_words(encoder: TextEncoder) -> None:
         train(encoded_features(encoder), TRAINING.model_copy(update={"epochs_max": 3}), 1, epochs=e)
         for e in (1, 3)
     )
-    for name, weight in once.predictor._weights.items():
-        if name.startswith("encoder."):
-            assert (weight != longer.predictor._weights[name]).any(), name
+    for name, weight in once.predictor._packed.items():
+        if name.startswith("weights.encoder."):
+            assert (weight != longer.predictor._packed[name]).any(), name
 
 
 @pytest.mark.parametrize("share", [0.0, 1.0])

@@ -10,36 +10,26 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from demand.config import FeatureSettings
+from demand.features.coding import IMAGE_CLASS, CodedAds, code_ads, code_numbers
 from demand.features.columns import AdColumns, Floats
-from demand.features.flags import flags, width_of_flags
-from demand.features.keys import hash_keys
-from demand.features.numbers import (
-    ad_numbers,
-    clipped,
-    encode_numbers,
-    fit_numbers,
-    sequence_number,
-    width_of_numbers,
-)
-from demand.features.price_level import fit_price, prices
-from demand.features.sequences import word_sequences
-from demand.features.statistics import (
-    STATISTICS,
-    fit_statistics,
-    look_up_statistics,
-    statistics_keys,
-)
+from demand.features.compiled import plain
+from demand.features.flags import user_types
+from demand.features.keys import hash_texts, join_keys
+from demand.features.learned import NO_MEANS, learned, price_levels, reading, target_means
+from demand.features.numbers import fit_numbers
+from demand.features.price_level import fit_price, log_prices
+from demand.features.statistics import fit_statistics, out_of_fold, put_statistics
 from demand.features.text import Hashes, hash_values, mix
-from demand.features.texts import RARITY_BUCKETS, count_grams, rarity_of, read_texts
-from demand.features.tokens import SparseAds, sparse_ads
-
-PRICE_MISSING = 1 << 32  # more than any number of bins
+from demand.features.texts import RARITY_BUCKETS, rarity_of
+from demand.features.tokens import SparseAds
+from demand.features.transformation import dense_width, features, measure
 
 
 @dataclass(frozen=True)
@@ -61,24 +51,15 @@ class Features:
     dense: NDArray[np.float32]
     words: NDArray[np.int64]
 
-
-@dataclass(frozen=True)
-class _Raw:
-    """What can be said of ads before target means are known."""
-
-    sparse: SparseAds
-    words: NDArray[np.int64]
-    groups: Hashes
-    dense: Floats
-
     @classmethod
-    def joined(cls, parts: Sequence[_Raw]) -> _Raw:
-        """Return what was said of some ads and then of others."""
+    def joined(cls, parts: Sequence[Features]) -> Features:
+        """Return the features of some ads and then of others."""
+        if len(parts) == 1:
+            return parts[0]
         return cls(
             SparseAds.joined([part.sparse for part in parts]),
+            np.concatenate([part.dense for part in parts]),
             np.concatenate([part.words for part in parts]),
-            np.concatenate([part.groups for part in parts], axis=1),
-            np.concatenate([part.dense for part in parts], axis=1),
         )
 
 
@@ -111,65 +92,61 @@ class FeatureBuilder:
             Deal probabilities, shape (n,).
         """
         arrays: dict[str, NDArray[Any]] = {}
-        fit_price(arrays, ads, hash_keys(ads), settings.price_bins)
         builder = cls(settings, arrays)
+        of_ads = code_numbers(ads)
+        chain = join_keys(hash_texts(ads), of_ads[IMAGE_CLASS]).mixed_chain
+        fit_price(arrays, log_prices(of_ads), chain, settings.price_bins)
         # All texts are read twice, since those of a million ads do not fit into memory.
         numbers, grams = [], np.zeros(RARITY_BUCKETS, dtype=np.int64)
+        how, levels = reading(settings), price_levels(arrays)
         for block in ads.blocks():
-            texts, price = read_texts(block, settings), prices(arrays, block, hash_keys(block))
-            numbers.append(ad_numbers(texts, price, sequence_number(block)))
-            grams += count_grams(texts)
+            of_block, counts = measure(builder.coded(block), how, levels)
+            numbers.append(of_block)
+            grams += counts
         arrays |= fit_numbers(np.concatenate(numbers, axis=1), settings.piecewise_bins)
         arrays["rarity"] = rarity_of(grams, ads.rows)
-        raw = builder._raw(ads)
-        # Where all sellers fall into one fold, nobody else's outcomes are left to learn from.
-        statistics = np.full((len(STATISTICS), ads.rows), target.mean())
+        unknown = plain(NO_MEANS)
+        looked = [builder._look(builder.coded(block), unknown) for block in ads.blocks()]
+        made = Features.joined([part for part, _ in looked])
+        groups = np.concatenate([part for _, part in looked], axis=1)
         shrinkage = settings.statistics_shrinkage
         fold = seller_folds(ads, settings.statistics_folds, seed)
-        for number in range(settings.statistics_folds):
-            held, rest = np.flatnonzero(fold == number), np.flatnonzero(fold != number)
-            if len(held) and len(rest):
-                tables = fit_statistics(raw.groups[:, rest], target[rest], shrinkage)
-                statistics[:, held] = look_up_statistics(tables, raw.groups[:, held])
-        arrays |= fit_statistics(raw.groups, target, shrinkage)
+        statistics = out_of_fold(groups, target, fold, shrinkage)
+        arrays |= fit_statistics(groups, target, shrinkage)
         arrays["center"] = statistics.mean(axis=1)
         arrays["scale"] = statistics.std(axis=1) + 1e-6
-        return builder, builder._assemble(raw, statistics)
+        put_statistics(made.dense, statistics, arrays["center"], arrays["scale"])
+        return builder, made
 
     def transform(self, ads: AdColumns) -> Features:
         """Turn any ads into features; unknown values fall back to the level above."""
-        raw = self._raw(ads)
-        return self._assemble(raw, look_up_statistics(self.arrays, raw.groups))
+        return Features.joined([self.of_block(self.coded(block)) for block in ads.blocks()])
+
+    def coded(self, ads: AdColumns) -> CodedAds:
+        """Turn ads into the arrays that :meth:`of_block` takes."""
+        return code_ads(ads, self.settings.description_letters_max)
+
+    def of_block(self, ads: CodedAds) -> Features:
+        """Turn the arrays of n ads, of one block, into features."""
+        return self._look(ads, self._target)[0]
 
     @property
     def width(self) -> int:
         """Number of dense features, d."""
-        return width_of_numbers(self.arrays) + width_of_flags() + len(STATISTICS)
+        return dense_width(len(self.arrays["numbers.low"]), len(user_types()))
 
-    def _assemble(self, raw: _Raw, statistics: Floats) -> Features:
-        scaled = clipped(statistics, self.arrays["center"], self.arrays["scale"])
-        dense = np.concatenate([raw.dense, scaled]).T.astype(np.float32, order="C")
-        return Features(raw.sparse, dense, raw.words)
+    def _look(self, ads: CodedAds, target: tuple[Any, ...]) -> tuple[Features, Hashes]:
+        """Return the features of n ads and the groups that their statistics are of."""
+        row, bucket, weight, dense, words, groups = features(tuple(ads), self._learned, target)
+        return Features(SparseAds(len(dense), row, bucket, weight), dense, words), groups
 
-    def _raw(self, ads: AdColumns) -> _Raw:
-        blocks = [self._raw_block(block) for block in ads.blocks()]
-        return _Raw.joined(blocks) if len(blocks) > 1 else blocks[0]
+    @cached_property
+    def _learned(self) -> tuple[Any, ...]:
+        return plain(learned(self.settings, self.arrays))
 
-    def _raw_block(self, ads: AdColumns) -> _Raw:
-        settings, arrays = self.settings, self.arrays
-        keys, texts, sequence = hash_keys(ads), read_texts(ads, settings), sequence_number(ads)
-        price = prices(arrays, ads, keys)
-        missing = np.isnan(price.log)
-        dense = [
-            *encode_numbers(arrays, ad_numbers(texts, price, sequence)),
-            flags(ads, keys, missing, texts.description_letters == 0),
-        ]
-        sparse = sparse_ads(ads, keys, texts, price, sequence, arrays["rarity"], settings)
-        place = arrays["price_bins"].searchsorted(np.where(missing, 0.0, price.log))
-        groups = statistics_keys(keys, np.where(missing, PRICE_MISSING, place).astype(np.uint64))
-        return _Raw(
-            sparse, word_sequences(texts, ads.rows, settings), groups, np.concatenate(dense)
-        )
+    @cached_property
+    def _target(self) -> tuple[Any, ...]:
+        return plain(target_means(self.arrays))
 
 
 def seller_folds(ads: AdColumns, folds: int, seed: int) -> NDArray[np.int64]:

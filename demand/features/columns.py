@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from demand.ads import INPUT_COLUMNS
+from demand.features.weekdays import weekdays
 from demand.ingestion.cells import NOT_A_DATE, parse_date, parse_number, parse_text
 
 if TYPE_CHECKING:
@@ -74,7 +75,7 @@ class AdColumns:
     @classmethod
     def from_typed(cls, typed: Mapping[str, NDArray[Any]]) -> AdColumns:
         """Take what :func:`demand.ingestion.records.typed_columns` read."""
-        weekday = _days_of_week(typed["activation_date"])
+        weekday = weekdays(typed["activation_date"])
         text = {name: typed[name].tolist() for name in TEXT_COLUMNS}
         return cls(len(weekday), text, {name: typed[name] for name in NUMBER_COLUMNS}, weekday)
 
@@ -87,7 +88,10 @@ class AdColumns:
 
     def blocks(self) -> Iterator[AdColumns]:
         """Yield all ads, some thousands at a time, at least once: this bounds memory."""
-        for first in range(0, max(self.rows, 1), BLOCK):
+        if self.rows <= BLOCK:  # to slice one ad would cost a tenth of its answer
+            yield self
+            return
+        for first in range(0, self.rows, BLOCK):
             yield self.part(slice(first, first + BLOCK))
 
 
@@ -114,7 +118,7 @@ def _number(value: object) -> float:
 
 def _weekdays(column: pd.Series[Any]) -> Floats:
     if column.dtype.kind == "M":
-        return _days_of_week(column.to_numpy(dtype="datetime64[ns]"))
+        return weekdays(column.to_numpy(dtype="datetime64[ns]"))
     return np.array([_weekday(value) for value in column], dtype=np.float64)
 
 
@@ -125,10 +129,4 @@ def _weekday(value: object) -> float:
     by the form of the first.
     """
     known = isinstance(value, str | datetime.date | np.datetime64)
-    return float(_days_of_week(np.array([parse_date(str(value))[0] if known else NOT_A_DATE]))[0])
-
-
-def _days_of_week(dates: NDArray[np.datetime64]) -> Floats:
-    days = dates.astype("datetime64[D]").astype(np.int64)
-    # The first of January 1970 was a Thursday.
-    return np.where(np.isnat(dates), np.nan, (days + 3) % 7)
+    return float(weekdays(np.array([parse_date(str(value))[0] if known else NOT_A_DATE]))[0])

@@ -7,53 +7,65 @@ from functools import cache
 import numpy as np
 from numpy.typing import NDArray
 
-from demand.features.columns import AdColumns, Floats
-from demand.features.keys import PARAMS, VALUES, Keys
+from demand.features.coding import HAS_IMAGE, IMAGE_CLASS, WEEKDAY
+from demand.features.columns import Floats
+from demand.features.compiled import compilable
+from demand.features.keys import PARAM_1, PARAM_3, USER_TYPE
 from demand.features.text import MISSING, Hashes, hash_values
 from demand.reference import reference
 
-_OF_PARAMS = slice(VALUES.index(PARAMS[0]), VALUES.index(PARAMS[-1]) + 1)
-_NO_DAY = 7
+FLAGS = 8  # beside those of the types of sellers
+_MISSING = np.uint64(MISSING)
 
 
 def _circle() -> Floats:
-    """Return sine and cosine of the days of the week, and zeros for no day; shape (2, 8)."""
+    """Return sine and cosine of the days of the week, shape (2, 7)."""
     angle = np.arange(7) * (2 * np.pi / 7)
-    return np.pad([np.sin(angle), np.cos(angle)], ((0, 0), (0, 1)))
+    return np.array([np.sin(angle), np.cos(angle)])
 
 
 _DAYS = _circle()
 
 
-def flags(
-    ads: AdColumns, keys: Keys, price_missing: NDArray[np.bool_], no_description: NDArray[np.bool_]
-) -> Floats:
-    """Return what is missing, an image, the day of the week and the type of seller.
+@compilable
+def put_flags(
+    dense: NDArray[np.float32],
+    numbers: Floats,
+    values: Hashes,
+    log_price: Floats,
+    description_letters: Floats,
+    user_types: Hashes,
+) -> None:
+    """Write what is missing, an image, the day of the week and the type of seller.
 
-    Returns
-    -------
-    numpy.ndarray
-        Shape (:func:`width_of_flags`, n); all but sine and cosine of the day are 0 or 1.
+    Parameters
+    ----------
+    dense
+        Where to write, shape (n, ``FLAGS`` + types); all but sine and cosine of the day
+        are 0 or 1.
+    numbers
+        See :class:`demand.features.coding.CodedAds`.
+    values
+        See :class:`demand.features.keys.Keys`.
+    log_price, description_letters
+        Shape (n,); NaN where the price is missing.
+    user_types
+        Hash of each known type of seller, shape (types,).
     """
-    user_types = _user_types()
-    known = np.empty((8 + len(user_types), ads.rows))
-    known[0] = price_missing
-    known[1] = [image is not None for image in ads.text["image"]]
-    known[1] = np.maximum(known[1], np.isfinite(ads.number["image_top_1"]))
-    known[2] = no_description
-    known[3:6] = keys.values[_OF_PARAMS] == MISSING
-    day = np.where(np.isnan(ads.weekday), _NO_DAY, ads.weekday).astype(np.intp)
-    known[6:8] = _DAYS[:, day]
-    known[8:] = keys.of("user_type") == user_types
-    return known
-
-
-def width_of_flags() -> int:
-    """Return how many rows :func:`flags` gives."""
-    return 8 + len(_user_types())
+    for ad in range(len(dense)):
+        dense[ad, 0] = np.isnan(log_price[ad])
+        dense[ad, 1] = numbers[HAS_IMAGE, ad] > 0 or np.isfinite(numbers[IMAGE_CLASS, ad])
+        dense[ad, 2] = description_letters[ad] == 0
+        for param in range(PARAM_1, PARAM_3 + 1):
+            dense[ad, 3 + param - PARAM_1] = values[param, ad] == _MISSING
+        day = numbers[WEEKDAY, ad]
+        for side in range(2):
+            dense[ad, 6 + side] = 0.0 if np.isnan(day) else _DAYS[side, int(day)]
+        for kind in range(len(user_types)):
+            dense[ad, FLAGS + kind] = values[USER_TYPE, ad] == user_types[kind]
 
 
 @cache
-def _user_types() -> Hashes:
-    """Return the hash of each known type of seller, shape (types, 1)."""
-    return hash_values(list(reference().user_types))[:, None]
+def user_types() -> Hashes:
+    """Return the hash of each known type of seller, shape (types,)."""
+    return hash_values(list(reference().user_types))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from demand.features.columns import Floats
-from demand.features.compiled import compiled
+from demand.features.compiled import compilable, compiled
 
 Keys = NDArray[np.uint64]
 _NONE_ABOVE = np.array([-1])
@@ -71,35 +71,12 @@ class GroupMeans:
 
     def lookup(self, keys: Keys, above: Floats) -> Floats:
         """Return the mean of each row's group, or ``above`` where it is unknown; shape (n,)."""
-        found = self.resolve(keys[None], _NONE_ABOVE, np.nan)[0]
+        found = resolve(self.keys, self.means, keys[None], _NONE_ABOVE, np.nan)[0]
         return np.where(np.isnan(found), above, found)
-
-    def resolve(self, keys: Keys, above: NDArray[np.int64], overall: float) -> Floats:
-        """Return the mean of each group, or what stands in for it where it is unknown.
-
-        Parameters
-        ----------
-        keys
-            Groups of n rows, shape (s, n).
-        above
-            For each of s kinds of groups the number of the kind before it that stands in,
-            or -1 for ``overall``; shape (s,).
-
-        Returns
-        -------
-        numpy.ndarray
-            Shape (s, n).
-        """
-        return _resolve(self.keys, self.means, keys, above, overall)
 
     def store(self, arrays: dict[str, NDArray[Any]], name: str) -> None:
         """Put the table into ``arrays`` under two names that begin with ``name``."""
         arrays[f"{name}.keys"], arrays[f"{name}.means"] = self.keys, self.means
-
-    @classmethod
-    def read(cls, arrays: Mapping[str, NDArray[Any]], name: str) -> GroupMeans:
-        """Take from ``arrays`` what :meth:`store` put there."""
-        return cls(arrays[f"{name}.keys"], arrays[f"{name}.means"])
 
 
 def _shorten(keys: Keys) -> NDArray[np.uint32]:
@@ -107,27 +84,50 @@ def _shorten(keys: Keys) -> NDArray[np.uint32]:
     return (keys >> np.uint64(32)).astype(np.uint32)
 
 
+@compilable
+def place_of(known: NDArray[np.uint32], key: np.uint64) -> int:
+    """Return where a key stands among sorted ones, or -1 where it is not among them."""
+    low, high = 0, len(known)
+    while low < high:
+        middle = (low + high) // 2
+        if known[middle] < key:
+            low = middle + 1
+        else:
+            high = middle
+    return low if low < len(known) and known[low] == key else -1
+
+
 @compiled
-def _resolve(
+def resolve(
     known: NDArray[np.uint32],
     means: NDArray[np.float32],
     keys: Keys,
     above: NDArray[np.int64],
     overall: float,
 ) -> Floats:
+    """Return the mean of each group, or what stands in for it where it is unknown.
+
+    Parameters
+    ----------
+    known, means
+        Those of a :class:`GroupMeans`.
+    keys
+        Groups of n rows, shape (s, n).
+    above
+        For each of s kinds of groups the number of the kind before it that stands in,
+        or -1 for ``overall``; shape (s,).
+
+    Returns
+    -------
+    numpy.ndarray
+        Shape (s, n).
+    """
     found = np.empty(keys.shape, np.float64)
     for kind in range(keys.shape[0]):
         for row in range(keys.shape[1]):
-            key = keys[kind, row] >> np.uint64(32)
-            low, high = 0, len(known)
-            while low < high:
-                middle = (low + high) // 2
-                if known[middle] < key:
-                    low = middle + 1
-                else:
-                    high = middle
-            if low < len(known) and known[low] == key:
-                found[kind, row] = means[low]
+            place = place_of(known, keys[kind, row] >> np.uint64(32))
+            if place >= 0:
+                found[kind, row] = means[place]
             elif above[kind] < 0:
                 found[kind, row] = overall
             else:

@@ -1,29 +1,41 @@
-"""The groups of tokens of an ad, compiled: one loop over ads, words and n-grams each.
-
-All compiled functions that call each other stand in this file, see
-:func:`demand.features.compiled.compiled`.
-"""
+"""The groups of tokens of an ad, compiled: one loop over ads, words and n-grams each."""
 
 from __future__ import annotations
 
 from enum import IntEnum
-from math import floor, isfinite, isnan, sqrt
+from math import isfinite, sqrt
 from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
+from demand.features.bins import (
+    DESCRIPTION,
+    FINE_PRICE,
+    OVER_LEVEL,
+    PRICE,
+    SCALES,
+    SEQUENCE,
+    TITLE,
+    Bins,
+    place_number,
+)
 from demand.features.columns import Floats
-from demand.features.compiled import compiled
-from demand.features.keys import CATEGORY_LEVEL, PARAM_2_LEVEL, VALUES
+from demand.features.compiled import compilable
+from demand.features.keys import (
+    CATEGORY_LEVEL,
+    CITY,
+    IMAGE,
+    PARAM_2_LEVEL,
+    REGION,
+    USER_TYPE,
+    Keys,
+)
 from demand.features.text import Hashes, join, mix
 from demand.features.texts import RARITY_SHIFT, RARITY_STEP
+from demand.features.words import Occurrences
 
-# Behind all bins of all scales; what is missing weighs as much as what is known.
-MISSING_BIN = 1_000
 TOKENS_AN_AD = 24  # beside those of words and n-grams
-_CITY, _REGION = VALUES.index("city"), VALUES.index("region")
-_USER_TYPE, _IMAGE = VALUES.index("user_type"), VALUES.index("image_top_1")
 _NOTHING, _ONE, _SIGN = np.uint64(0), np.uint64(1), np.uint64(40)
 
 
@@ -58,70 +70,24 @@ class Group(IntEnum):
     PARENT_SEQUENCE = 25
 
 
-class Scale(NamedTuple):
-    """Evenly spaced bins.
+class Hashing(NamedTuple):
+    """How tokens are hashed.
 
     Parameters
     ----------
-    first
-        Where the first bin is centred.
-    step
-        Distance of two centres, in the unit of the number.
-    bins
-        Number of bins, at least 2; what lies outside belongs to the outermost.
+    salt, scale
+        Of each group, shape (groups,).
+    buckets
+        Number of buckets.
+    mask
+        One less, where that keeps the bits of the remainder, and else 0: a division takes
+        longer than all else that is done for a token.
     """
-
-    first: float
-    step: float
-    bins: int
-
-
-class Bins(NamedTuple):
-    """The two bins of a number, and their weights, whose squares sum up to 1."""
-
-    lower: int
-    upper: int
-    lower_weight: float
-    upper_weight: float
-
-
-@compiled
-def place_number(value: float, scale: Scale) -> Bins:
-    """Place a number between the centres of two bins; NaN has one of its own.
-
-    The weights fall linearly with the distance to the centre, and are scaled to a sum of
-    squares of 1: an additive model then gives a price and its neighbours similar answers
-    (a first-order B-spline; Eilers and Marx, *Statistical Science* 1996).
-    """
-    if isnan(value):
-        return Bins(MISSING_BIN, MISSING_BIN, 1.0, 0.0)
-    place = min(max((value - scale.first) / scale.step, 0.0), scale.bins - 1.0)
-    lower = min(floor(place), scale.bins - 2)
-    share = place - lower
-    length = sqrt(share**2 + (1.0 - share) ** 2)
-    return Bins(lower, lower + 1, (1.0 - share) / length, share / length)
-
-
-# Scales, as numbers of the rows of what is placed on them.
-PRICE, FINE_PRICE, OVER_LEVEL, DESCRIPTION, TITLE, SEQUENCE = range(6)
-# Logarithm of roubles, twice; of the price over its level; of the characters of the
-# description; letters of the title; logarithm of the ad's number.
-SCALES = (
-    Scale(0.0, 1.0, 26),
-    Scale(0.0, 0.5, 51),
-    Scale(-4.0, 0.7, 12),
-    Scale(0.0, 1.0, 11),
-    Scale(0.0, 8.0, 8),
-    Scale(0.0, 1.0, 12),
-)
-
-
-class Hashing(NamedTuple):
-    """How tokens are hashed: salt and scale of each group, and the number of buckets."""
 
     salt: Hashes
     scale: Floats
     buckets: np.uint64
+    mask: np.uint64
 
 
 class Tokens(NamedTuple):
@@ -135,7 +101,7 @@ class Tokens(NamedTuple):
     weight: NDArray[np.float32]
 
 
-@compiled
+@compilable
 def _add(
     tokens: Tokens,
     end: int,
@@ -148,12 +114,13 @@ def _add(
     mixed = mix(hashed, hashing.salt[group])
     sign = -1.0 if (mixed >> _SIGN) & _ONE == _NOTHING else 1.0
     tokens.row[end] = ad
-    tokens.bucket[end] = mixed % hashing.buckets
+    bucket = mixed & hashing.mask if hashing.mask else mixed % hashing.buckets
+    tokens.bucket[end] = bucket
     tokens.weight[end] = weight * hashing.scale[group] * sign
     return end + 1
 
 
-@compiled
+@compilable
 def _cross(
     tokens: Tokens,
     end: int,
@@ -169,12 +136,12 @@ def _cross(
     return _add(tokens, end, hashing, ad, group, upper, weight * bins.upper_weight)
 
 
-@compiled
+@compilable
 def _no_image(image: np.uint64) -> np.uint64:
     return _ONE if image == _NOTHING else _NOTHING
 
 
-@compiled
+@compilable
 def _roundness(price: float) -> np.uint64:
     """Say by which power of ten, up to a thousand, a price can be divided."""
     if not isfinite(price) or price < 0:
@@ -189,22 +156,13 @@ def _roundness(price: float) -> np.uint64:
     return np.uint64(kind)
 
 
-@compiled
-def add_values(
-    tokens: Tokens, end: int, hashing: Hashing, chain: Hashes, values: Hashes, price: Floats
-) -> int:
-    """Add what is one token an ad.
-
-    Parameters
-    ----------
-    chain, values
-        See :class:`demand.features.keys.Keys`; shapes (5, n) and (values, n).
-    price
-        Roubles, shape (n,).
-    """
+@compilable
+def add_values(tokens: Tokens, end: int, hashing: Hashing, keys: Keys, price: Floats) -> int:
+    """Add what is one token an ad; the price is in roubles, shape (n,)."""
+    chain, values = keys.chain, keys.values
     for ad in range(len(price)):
-        user_type, image = values[_USER_TYPE, ad], values[_IMAGE, ad]
-        city = join(values[_REGION, ad], values[_CITY, ad])
+        user_type, image = values[USER_TYPE, ad], values[IMAGE, ad]
+        city = join(values[REGION, ad], values[CITY, ad])
         with_image = join(user_type, _no_image(image))
         roundness = _roundness(price[ad])
         end = _add(tokens, end, hashing, ad, Group.PARENT_CATEGORY, chain[0, ad], 1.0)
@@ -218,15 +176,14 @@ def add_values(
     return end
 
 
-@compiled
-def add_numbers(
-    tokens: Tokens, end: int, hashing: Hashing, chain: Hashes, values: Hashes, numbers: Floats
-) -> int:
+@compilable
+def add_numbers(tokens: Tokens, end: int, hashing: Hashing, keys: Keys, numbers: Floats) -> int:
     """Add the two bins of each number, shape (6, n), crossed with values."""
+    chain, values = keys.chain, keys.values
     for ad in range(numbers.shape[1]):
         parent, category = chain[0, ad], chain[CATEGORY_LEVEL, ad]
-        user_type = values[_USER_TYPE, ad]
-        of_both, no_image = join(category, user_type), _no_image(values[_IMAGE, ad])
+        user_type = values[USER_TYPE, ad]
+        of_both, no_image = join(category, user_type), _no_image(values[IMAGE, ad])
         price = place_number(numbers[PRICE, ad], SCALES[PRICE])
         fine_price = place_number(numbers[FINE_PRICE, ad], SCALES[FINE_PRICE])
         over_level = place_number(numbers[OVER_LEVEL, ad], SCALES[OVER_LEVEL])
@@ -246,14 +203,13 @@ def add_numbers(
     return end
 
 
-@compiled
+@compilable
 def add_words(
     tokens: Tokens,
     end: int,
     hashing: Hashing,
-    row: NDArray[np.int64],
-    hashed: Hashes,
-    values: Hashes,
+    words: Occurrences,
+    user_type: Hashes,
     log_price: Floats,
     of_texts: bool,
 ) -> int:
@@ -263,11 +219,14 @@ def add_words(
 
     Parameters
     ----------
-    row, hashed
-        Distinct words of title, description and params, n rows each; shape (words,).
+    words
+        Distinct words of title, description and params, n rows each.
+    user_type, log_price
+        Shape (n,).
     of_texts
         Whether those of title and description are added.
     """
+    row, hashed = words
     n = len(log_price)
     counts, in_params = np.zeros(5 * n, np.int64), np.zeros(n, np.int64)
     for word in range(len(row)):
@@ -290,29 +249,23 @@ def add_words(
             if column == 1:
                 group = Group.DESCRIPTION_WORDS + 0
                 crossed = Group.DESCRIPTION_WORDS_USER_TYPE + 0
-            of_seller = join(hashed[word], values[_USER_TYPE, ad])
+            of_seller = join(hashed[word], user_type[ad])
             end = _add(tokens, end, hashing, ad, group, hashed[word], weight)
             end = _add(tokens, end, hashing, ad, crossed, of_seller, weight)
     return end
 
 
-@compiled
+@compilable
 def add_grams(
     tokens: Tokens,
     end: int,
     hashing: Hashing,
     group: int,
-    row: NDArray[np.int64],
-    hashed: Hashes,
+    grams: Occurrences,
     rarity: NDArray[np.uint8],
 ) -> int:
-    """Add the n-grams of one column; the rarer one is, the more it weighs within its text.
-
-    Parameters
-    ----------
-    row, hashed
-        Ad and hash of each, shape (grams,); rows are sorted.
-    """
+    """Add the n-grams of one column; the rarer one is, the more it weighs within its text."""
+    row, hashed = grams
     first = 0
     while first < len(row):
         last, squares = first, 0.0

@@ -2,32 +2,33 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from functools import cache
+from typing import NamedTuple
 
 import numpy as np
 
-from demand.features.columns import AdColumns
+from demand.features.columns import AdColumns, Floats
 from demand.features.compiled import compiled
 from demand.features.text import Hashes, hash_values, join, mix
 from demand.reference import reference
 
 PARAMS = ("param_1", "param_2", "param_3")
 CHAIN = ("parent_category_name", "category_name", *PARAMS)
-_TEXTS = (*CHAIN, "region", "city", "user_type")
-VALUES = (*_TEXTS, "image_top_1")
+TEXTS = (*CHAIN, "region", "city", "user_type")
+# Rows of the hashes of values: the texts, and behind them the class of the image.
+PARENT, CATEGORY, PARAM_1, _, PARAM_3, REGION, CITY, USER_TYPE, IMAGE = range(len(TEXTS) + 1)
+LEVELS = len(CHAIN)
 CATEGORY_LEVEL, PARAM_1_LEVEL, PARAM_2_LEVEL = 1, 2, 3
 IMAGE_CLASS_MAX = 1e9
 
 
-@dataclass(frozen=True)
-class Keys:
+class Keys(NamedTuple):
     """Hashes of the values of n ads.
 
     Parameters
     ----------
     values
-        Of the columns ``VALUES``, shape (columns, n).
+        Of the columns ``TEXTS`` and of the image's class, shape (9, n).
     chain
         parent, category, param_1, param_2, param_3: each joined with those before it,
         shape (5, n). Good for joining on; a table is looked up by:
@@ -39,26 +40,17 @@ class Keys:
     chain: Hashes
     mixed_chain: Hashes
 
-    def of(self, column: str) -> Hashes:
-        """Return the hashes of one of ``VALUES``, shape (n,)."""
-        found: Hashes = self.values[VALUES.index(column)]
-        return found
 
-
-def hash_keys(ads: AdColumns) -> Keys:
-    """Hash the category-like columns and the chain of categories and params.
+def hash_texts(ads: AdColumns) -> Hashes:
+    """Hash the columns ``TEXTS`` of n ads, shape (8, n).
 
     A parent category that is missing follows from the category, where that is a known one.
     """
-    text = ads.text | {CHAIN[0]: parents(ads.text[CHAIN[0]], ads.text[CHAIN[1]])}
-    values = np.empty((len(VALUES), ads.rows), dtype=np.uint64)
-    hashed = hash_values([value for name in _TEXTS for value in text[name]])
-    values[:-1] = hashed.reshape(len(_TEXTS), ads.rows)
-    image = ads.number["image_top_1"]
-    # What a cast to integers makes of other numbers depends on the machine.
-    known = (image >= 0) & (image <= IMAGE_CLASS_MAX)
-    values[-1] = np.where(known, image + 1, 0)
-    return Keys(values, *_chained(values[: len(CHAIN)]))
+    text = ads.text
+    values = list(parents(text[CHAIN[0]], text[CHAIN[1]]))
+    for name in TEXTS[1:]:
+        values += text[name]
+    return hash_values(values).reshape(len(TEXTS), ads.rows)
 
 
 def parents(given: list[str | None], categories: list[str | None]) -> list[str | None]:
@@ -77,13 +69,29 @@ def _parent_of() -> dict[str, str]:
 
 
 @compiled
-def _chained(values: Hashes) -> tuple[Hashes, Hashes]:
-    """Join each level with those before it, and mix what is joined with its level."""
-    chain, mixed = np.empty_like(values), np.empty_like(values)
-    for row in range(values.shape[1]):
-        for level in range(values.shape[0]):
+def join_keys(hashes: Hashes, image_class: Floats) -> Keys:
+    """Join each level of the chain with those before it, and mix what is joined with its level.
+
+    Parameters
+    ----------
+    hashes
+        See :func:`hash_texts`, shape (8, n).
+    image_class
+        Shape (n,); NaN where missing.
+    """
+    texts, rows = hashes.shape
+    values = np.empty((texts + 1, rows), np.uint64)
+    chain, mixed = np.empty((LEVELS, rows), np.uint64), np.empty((LEVELS, rows), np.uint64)
+    for row in range(rows):
+        for text in range(texts):
+            values[text, row] = hashes[text, row]
+        image = image_class[row]
+        # What a cast to integers makes of other numbers depends on the machine.
+        known = 0.0 <= image <= IMAGE_CLASS_MAX
+        values[IMAGE, row] = np.uint64(image + 1.0) if known else np.uint64(0)
+        for level in range(LEVELS):
             joined = values[level, row]
             if level > 0:
                 joined = join(chain[level - 1, row], joined)
             chain[level, row], mixed[level, row] = joined, mix(joined, np.uint64(level))
-    return chain, mixed
+    return Keys(values, chain, mixed)

@@ -2,36 +2,58 @@
 
 from __future__ import annotations
 
-from typing import Any
+from math import isnan, log1p
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from demand.features.columns import AdColumns, Floats
+from demand.features.columns import Floats
+from demand.features.compiled import compilable
 from demand.features.price_level import Prices
 from demand.features.texts import Texts
 
 CLIP = 5.0  # standard deviations, so that an absurd value cannot dominate
-_NAME = "numbers"
+NUMBERS = 6
 
 
-def sequence_number(ads: AdColumns) -> Floats:
-    """Return log(1 + the ad's number among its seller's), shape (n,); missing is the first."""
-    number = ads.number["item_seq_number"]
-    log: Floats = np.log1p(np.maximum(np.where(np.isnan(number), 1.0, number), 0.0))
-    return log
+class NumberScales(NamedTuple):
+    """What was learnt of the numbers.
+
+    Parameters
+    ----------
+    low, width, which
+        Lower edge and width of each bin, and the number that it belongs to; shape (bins,).
+    center, scale
+        Mean and standard deviation of each number, shape (6,).
+    """
+
+    low: Floats
+    width: Floats
+    which: NDArray[np.int64]
+    center: Floats
+    scale: Floats
 
 
+@compilable
+def log_of_sequence(number: float) -> float:
+    """Return log(1 + an ad's number among its seller's); a missing one is the first."""
+    return log1p(max(1.0 if isnan(number) else number, 0.0))
+
+
+@compilable
 def ad_numbers(texts: Texts, prices: Prices, sequence: Floats) -> Floats:
     """Return price, price over its level twice, lengths and sequence number, shape (6, n)."""
-    missing = np.isnan(prices.log)
-    numbers = np.empty((6, len(sequence)))
-    numbers[0] = np.where(missing, prices.of_params, prices.log)
-    numbers[1] = np.where(missing, 0.0, prices.log - prices.of_params)
-    numbers[2] = np.where(missing, 0.0, prices.log - prices.of_category)
-    numbers[3] = np.log1p(texts.description_letters)
-    numbers[4] = np.log1p(texts.title_letters)
-    numbers[5] = sequence
+    numbers = np.empty((NUMBERS, len(sequence)))
+    for ad in range(len(sequence)):
+        price = prices.log[ad]
+        missing = isnan(price)
+        numbers[0, ad] = prices.of_params[ad] if missing else price
+        numbers[1, ad] = 0.0 if missing else price - prices.of_params[ad]
+        numbers[2, ad] = 0.0 if missing else price - prices.of_category[ad]
+        numbers[3, ad] = log1p(texts.description_letters[ad])
+        numbers[4, ad] = log1p(texts.title_letters[ad])
+        numbers[5, ad] = log_of_sequence(sequence[ad])
     return numbers
 
 
@@ -46,45 +68,40 @@ def fit_numbers(numbers: Floats, bins: int) -> dict[str, NDArray[Any]]:
         high.append(edges[1:])
         which.append(np.full(len(edges) - 1, row))
     return {
-        f"{_NAME}.low": np.concatenate(low),
-        f"{_NAME}.width": np.concatenate(high) - np.concatenate(low),
-        f"{_NAME}.which": np.concatenate(which),
-        f"{_NAME}.center": numbers.mean(axis=1),
-        f"{_NAME}.scale": numbers.std(axis=1) + 1e-6,
+        "numbers.low": np.concatenate(low),
+        "numbers.width": np.concatenate(high) - np.concatenate(low),
+        "numbers.which": np.concatenate(which),
+        "numbers.center": numbers.mean(axis=1),
+        "numbers.scale": numbers.std(axis=1) + 1e-6,
     }
 
 
-def width_of_numbers(arrays: dict[str, NDArray[Any]]) -> int:
-    """Return how many rows :func:`encode_numbers` gives."""
-    return len(arrays[f"{_NAME}.low"]) + len(arrays[f"{_NAME}.center"])
-
-
-def encode_numbers(arrays: dict[str, NDArray[Any]], numbers: Floats) -> list[Floats]:
+@compilable
+def put_numbers(dense: NDArray[np.float32], numbers: Floats, scales: NumberScales) -> None:
     """Encode numbers by how far they have come through each bin, and scaled.
 
     (Gorishniy et al., *On embeddings for numerical features*, NeurIPS 2022.)
 
     Parameters
     ----------
+    dense
+        Where to write, shape (n, bins + 6): shares of bins that are passed, in [0, 1], and
+        standard deviations from the mean.
     numbers
         Shape (6, n).
-
-    Returns
-    -------
-    list of numpy.ndarray
-        Shares of bins that are passed, shape (bins of all, n), in [0, 1]; and standard
-        deviations from the mean, shape (6, n).
     """
-    low, width, which = (arrays[f"{_NAME}.{part}"] for part in ("low", "width", "which"))
-    passed = (numbers[which] - low[:, None]) / width[:, None]
-    return [
-        np.minimum(np.maximum(passed, 0.0), 1.0),
-        clipped(numbers, arrays[f"{_NAME}.center"], arrays[f"{_NAME}.scale"]),
-    ]
+    bins = len(scales.low)
+    for ad in range(len(dense)):
+        for place in range(bins):
+            come = numbers[scales.which[place], ad] - scales.low[place]
+            dense[ad, place] = min(max(come / scales.width[place], 0.0), 1.0)
+    put_scaled(dense[:, bins:], numbers, scales.center, scales.scale)
 
 
-def clipped(values: Floats, center: Floats, scale: Floats) -> Floats:
-    """Return values as bounded standard deviations from the mean, both of shape (s, n)."""
-    scaled = (values - center[:, None]) / scale[:, None]
-    bounded: Floats = np.minimum(np.maximum(scaled, -CLIP), CLIP)
-    return bounded
+@compilable
+def put_scaled(dense: NDArray[np.float32], values: Floats, center: Floats, scale: Floats) -> None:
+    """Write values, shape (s, n), as bounded standard deviations from the mean: (n, s)."""
+    for ad in range(len(dense)):
+        for row in range(len(center)):
+            scaled = (values[row, ad] - center[row]) / scale[row]
+            dense[ad, row] = min(max(scaled, -CLIP), CLIP)

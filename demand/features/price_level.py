@@ -2,22 +2,41 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Iterable
+from math import isfinite, nan
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from demand.features.columns import AdColumns, Floats
-from demand.features.group_means import GroupMeans
-from demand.features.keys import CATEGORY_LEVEL, CHAIN, Keys
+from demand.features.coding import LOG_PRICE, ROUBLES
+from demand.features.columns import Floats
+from demand.features.compiled import compilable, compiled
+from demand.features.group_means import GroupMeans, resolve
+from demand.features.keys import CATEGORY_LEVEL, LEVELS
+from demand.features.text import Hashes
 
-_ABOVE = np.arange(-1, len(CHAIN) - 1)  # each level of the chain falls back to the one before
+_ABOVE = np.arange(-1, LEVELS - 1)  # each level of the chain falls back to the one before
 PRICE_SHRINKAGE = 5.0  # rows; price levels settle faster than outcomes
 
 
-@dataclass(frozen=True)
-class Prices:
+class PriceLevels(NamedTuple):
+    """The levels that were learnt: see :class:`demand.features.group_means.GroupMeans`.
+
+    Parameters
+    ----------
+    keys, means
+        Mean logarithm of the groups that are known, shape (g,).
+    overall
+        That of a group without one above it.
+    """
+
+    keys: NDArray[np.uint32]
+    means: NDArray[np.float32]
+    overall: float
+
+
+class Prices(NamedTuple):
     """Logarithms of the prices of n ads and of what is usual, each of shape (n,).
 
     Parameters
@@ -33,9 +52,18 @@ class Prices:
     of_params: Floats
 
 
-def fit_price(arrays: dict[str, NDArray[Any]], ads: AdColumns, keys: Keys, bins: int) -> None:
-    """Learn the bins of the price and its level (mean log) down the chain."""
-    logs = _log(ads)
+def fit_price(
+    arrays: dict[str, NDArray[Any]], logs: Floats, mixed_chain: Hashes, bins: int
+) -> None:
+    """Learn the bins of the price and its level (mean log) down the chain.
+
+    Parameters
+    ----------
+    logs
+        As :attr:`Prices.log`, shape (n,).
+    mixed_chain
+        See :class:`demand.features.keys.Keys`, shape (5, n).
+    """
     known = np.flatnonzero(np.isfinite(logs))
     log_price = logs[known]
     overall = float(np.median(log_price)) if len(known) else 0.0
@@ -43,19 +71,30 @@ def fit_price(arrays: dict[str, NDArray[Any]], ads: AdColumns, keys: Keys, bins:
     arrays["price_bins"] = np.quantile(log_price, inner) if len(known) else np.zeros(1)
     arrays["price_overall"] = np.array([overall])
     level, tables = np.full(len(known), overall), []
-    for chain in keys.mixed_chain[:, known]:
+    chains: Iterable[Hashes] = mixed_chain[:, known]
+    for chain in chains:
         tables.append(GroupMeans.fit(chain, log_price, level, shrinkage=PRICE_SHRINKAGE))
         level = tables[-1].lookup(chain, level)
     GroupMeans.together(tables).store(arrays, "price")
 
 
-def prices(arrays: dict[str, NDArray[Any]], ads: AdColumns, keys: Keys) -> Prices:
-    """Return the prices of ads, and the levels that were learnt."""
-    overall = arrays["price_overall"][0]
-    level = GroupMeans.read(arrays, "price").resolve(keys.mixed_chain, _ABOVE, overall)
-    return Prices(_log(ads), level[CATEGORY_LEVEL], level[-1])
+@compiled
+def log_prices(numbers: Floats) -> Floats:
+    """Return log(1 + roubles) of n ads, NaN where the price is missing, shape (n,).
+
+    Parameters
+    ----------
+    numbers
+        See :class:`demand.features.coding.CodedAds`.
+    """
+    logs = np.empty(numbers.shape[1])
+    for ad in range(len(logs)):
+        logs[ad] = numbers[LOG_PRICE, ad] if isfinite(numbers[ROUBLES, ad]) else nan
+    return logs
 
 
-def _log(ads: AdColumns) -> Floats:
-    price = ads.number["price"]
-    return np.where(np.isfinite(price), np.log1p(np.maximum(price, 0.0)), np.nan)
+@compilable
+def prices(numbers: Floats, mixed_chain: Hashes, levels: PriceLevels) -> Prices:
+    """Return the prices of n ads, and the levels that were learnt."""
+    level = resolve(levels.keys, levels.means, mixed_chain, _ABOVE, levels.overall)
+    return Prices(log_prices(numbers), level[CATEGORY_LEVEL], level[LEVELS - 1])

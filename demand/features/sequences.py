@@ -5,30 +5,34 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from demand.config import FeatureSettings
-from demand.features.texts import Texts
+from demand.features.compiled import compiled
+from demand.features.words import Occurrences
 
 PADDING = 0
 
 
-def word_sequences(texts: Texts, rows: int, settings: FeatureSettings) -> NDArray[np.int64]:
+@compiled
+def word_sequences(words: Occurrences, rows: int, longest: int, buckets: int) -> NDArray[np.int64]:
     """Return the words of title and description as buckets, padded at the end.
+
+    Parameters
+    ----------
+    words
+        All words of titles, of descriptions, and of what else there is, ``rows`` texts each.
+    longest
+        How many words are read of an ad; none where the text encoder reads n-grams.
 
     Returns
     -------
     numpy.ndarray
-        Shape (rows, ``settings.sequence_words_max``), in [0, ``settings.sequence_buckets``);
-        ``PADDING`` behind the last word. No columns where words are read as n-grams.
+        Shape (rows, longest), in [0, buckets); ``PADDING`` behind the last word.
     """
-    if settings.text_encoder == "ngrams":
-        return np.empty((rows, 0), dtype=np.int64)
-    longest = settings.sequence_words_max
-    sequence = np.full((rows, longest), PADDING, dtype=np.int64)
-    row, hashed = texts.in_order.row, texts.in_order.hashed
-    place = np.arange(len(row)) - np.searchsorted(row, row, side="left")
-    in_title = np.bincount(row[row < rows], minlength=rows)
-    place += np.where(row < rows, 0, in_title[row % rows])
-    kept = place < longest
-    bucket = hashed % np.uint64(settings.sequence_buckets - 1) + np.uint64(1)
-    sequence[row[kept] % rows, place[kept]] = bucket[kept].astype(np.int64)
+    sequence = np.full((rows, longest), PADDING, np.int64)
+    filled = np.zeros(rows, np.int64)
+    for word in range(np.searchsorted(words.row, 2 * rows) if longest else 0):
+        ad = words.row[word] % rows
+        if filled[ad] < longest:
+            bucket = words.hashed[word] % np.uint64(buckets - 1) + np.uint64(1)
+            sequence[ad, filled[ad]] = np.int64(bucket)
+            filled[ad] += 1
     return sequence

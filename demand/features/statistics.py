@@ -5,15 +5,25 @@ In training they are taken out of fold by the caller; afterwards from the full t
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from demand.features.columns import Floats
-from demand.features.compiled import compiled
-from demand.features.group_means import GroupMeans
-from demand.features.keys import CATEGORY_LEVEL, PARAM_1_LEVEL, Keys
+from demand.features.compiled import compilable, compiled
+from demand.features.group_means import GroupMeans, resolve
+from demand.features.keys import (
+    CATEGORY_LEVEL,
+    CITY,
+    IMAGE,
+    LEVELS,
+    PARAM_1_LEVEL,
+    REGION,
+    USER_TYPE,
+    Keys,
+)
+from demand.features.numbers import put_scaled
 from demand.features.text import Hashes, join, mix
 
 # Each statistic and the one that stands in for it where a group is unknown.
@@ -33,50 +43,65 @@ ABOVE = {
     "city": "region",
 }
 STATISTICS = tuple(ABOVE)
+BESIDE = len(STATISTICS) - LEVELS
+_PRICE_MISSING = np.uint64(1 << 32)  # more than any number of bins
 _ABOVE = np.array([-1 if above is None else STATISTICS.index(above) for above in ABOVE.values()])
 
 
-def statistics_keys(keys: Keys, price_bin: Hashes) -> Hashes:
-    """Return the group of each ad for each of the statistics, shape (statistics, n)."""
-    return _groups(
-        keys.mixed_chain,
-        keys.chain[CATEGORY_LEVEL],
-        keys.chain[PARAM_1_LEVEL],
-        keys.of("image_top_1"),
-        keys.of("user_type"),
-        keys.of("region"),
-        keys.of("city"),
-        price_bin,
-    )
+class TargetMeans(NamedTuple):
+    """What was learnt: see :class:`demand.features.group_means.GroupMeans`.
+
+    Parameters
+    ----------
+    keys, means
+        Mean target of the groups that are known, shape (g,).
+    overall
+        Mean target of all ads.
+    center, scale
+        Mean and standard deviation of each statistic among training ads, shape (s,).
+    """
+
+    keys: NDArray[np.uint32]
+    means: NDArray[np.float32]
+    overall: float
+    center: Floats
+    scale: Floats
 
 
-@compiled
-def _groups(
-    mixed_chain: Hashes,
-    category: Hashes,
-    param_1: Hashes,
-    image: Hashes,
-    user_type: Hashes,
-    region: Hashes,
-    city: Hashes,
-    price_bin: Hashes,
-) -> Hashes:
-    """Put those beside the chain behind it, in the order of ``STATISTICS``."""
-    levels, rows = mixed_chain.shape
-    groups = np.empty((levels + 8, rows), np.uint64)
+@compilable
+def statistics_groups(keys: Keys, log_price: Floats, price_bins: Floats) -> Hashes:
+    """Return the group of each ad for each of the statistics, shape (s, n).
+
+    Those beside the chain stand behind it, in the order of ``STATISTICS``.
+
+    Parameters
+    ----------
+    log_price
+        Shape (n,), NaN where missing.
+    price_bins
+        Edges, sorted.
+    """
+    levels, rows = keys.chain.shape
+    groups = np.empty((levels + BESIDE, rows), np.uint64)
     for row in range(rows):
-        groups[:levels, row] = mixed_chain[:, row]
+        category, param_1 = keys.chain[CATEGORY_LEVEL, row], keys.chain[PARAM_1_LEVEL, row]
+        image, region = keys.values[IMAGE, row], keys.values[REGION, row]
+        price_bin = _PRICE_MISSING
+        if not np.isnan(log_price[row]):
+            price_bin = np.uint64(np.searchsorted(price_bins, log_price[row]))
         beside = (
-            join(category[row], image[row]),
-            join(category[row], user_type[row]),
-            join(category[row], price_bin[row]),
-            join(param_1[row], price_bin[row]),
-            join(category[row], region[row]),
-            image[row],
-            region[row],
-            join(region[row], city[row]),
+            join(category, image),
+            join(category, keys.values[USER_TYPE, row]),
+            join(category, price_bin),
+            join(param_1, price_bin),
+            join(category, region),
+            image,
+            region,
+            join(region, keys.values[CITY, row]),
         )
-        for number in range(len(beside)):
+        for level in range(levels):
+            groups[level, row] = keys.mixed_chain[level, row]
+        for number in range(BESIDE):
             # The levels of the chain have the salts before.
             salt = np.uint64(levels + number)
             groups[levels + number, row] = mix(beside[number], salt)
@@ -89,7 +114,7 @@ def fit_statistics(groups: Hashes, target: Floats, shrinkage: float) -> dict[str
     Parameters
     ----------
     groups
-        Of n ads, shape (statistics, n), see :func:`statistics_keys`.
+        Of n ads, shape (s, n), see :func:`statistics_groups`.
     target
         Shape (n,).
     """
@@ -105,6 +130,41 @@ def fit_statistics(groups: Hashes, target: Floats, shrinkage: float) -> dict[str
     return arrays
 
 
-def look_up_statistics(arrays: dict[str, NDArray[Any]], groups: Hashes) -> Floats:
-    """Read target means from fitted tables: (statistics, n) groups to the same shape."""
-    return GroupMeans.read(arrays, "target").resolve(groups, _ABOVE, arrays["overall"][0])
+def out_of_fold(
+    groups: Hashes, target: Floats, fold: NDArray[np.int64], shrinkage: float
+) -> Floats:
+    """Return statistics of n ads that none of their fold have a say in, (s, n).
+
+    Parameters
+    ----------
+    groups
+        Shape (s, n).
+    target, fold
+        Shape (n,).
+    """
+    # Where all ads fall into one fold, nobody else's outcomes are left to learn from.
+    statistics = np.full(groups.shape, target.mean())
+    for number in np.unique(fold):
+        held, rest = np.flatnonzero(fold == number), np.flatnonzero(fold != number)
+        if len(rest):
+            known = fit_statistics(groups[:, rest], target[rest], shrinkage)
+            keys, means = known["target.keys"], known["target.means"]
+            overall = float(known["overall"][0])
+            statistics[:, held] = look_up_statistics(keys, means, overall, groups[:, held])
+    return statistics
+
+
+@compiled
+def look_up_statistics(
+    keys: NDArray[np.uint32], means: NDArray[np.float32], overall: float, groups: Hashes
+) -> Floats:
+    """Read target means from fitted tables: (s, n) groups to the same shape."""
+    return resolve(keys, means, groups, _ABOVE, overall)
+
+
+@compiled
+def put_statistics(
+    dense: NDArray[np.float32], statistics: Floats, center: Floats, scale: Floats
+) -> None:
+    """Write statistics, shape (s, n), scaled, into the last columns of (n, d)."""
+    put_scaled(dense[:, dense.shape[1] - len(center) :], statistics, center, scale)

@@ -9,13 +9,14 @@ from __future__ import annotations
 import unicodedata
 from collections.abc import Sequence
 from functools import cache, lru_cache
+from itertools import accumulate
 from typing import Any, TypeVar
 from zlib import crc32
 
 import numpy as np
 from numpy.typing import NDArray
 
-from demand.features.compiled import compilable
+from demand.features.compiled import compilable, compiled
 
 Hashes = NDArray[np.uint64]
 H = TypeVar("H", bound=Any)  # hashes as an array, or one in compiled code
@@ -25,6 +26,7 @@ MISSING = 0x9E3779B9
 _GOLDEN = np.uint64(0x9E3779B97F4A7C15)
 _SHIFTS = np.uint64(30), np.uint64(27), np.uint64(31)
 _MIXERS = np.uint64(0xBF58476D1CE4E5B9), np.uint64(0x94D049BB133111EB)
+_HALF = np.uint64(32)
 BEYOND = 0x10000
 
 
@@ -67,6 +69,13 @@ def mix(first: H, second: H | int) -> H:
     return mixed
 
 
+@compilable
+def short_key(hashed: H, salt: Any) -> H:
+    """Return 32 bits of a hash mixed with a salt: collisions at 1 in 4 billion."""
+    key: H = mix(hashed, salt) >> _HALF
+    return key
+
+
 def code_points(texts: Sequence[str | None]) -> tuple[NDArray[np.uint32], NDArray[np.int64]]:
     """Return the characters of n normalised texts one after the other, and where each begins.
 
@@ -77,15 +86,22 @@ def code_points(texts: Sequence[str | None]) -> tuple[NDArray[np.uint32], NDArra
     """
     normal = [normalise(text) if text else "" for text in texts]
     code = np.frombuffer("".join(normal).encode("utf-32-le", "surrogatepass"), dtype=np.uint32)
-    first = np.zeros(len(normal) + 1, dtype=np.int64)
-    np.cumsum([len(text) for text in normal], out=first[1:])
-    return code, first
+    ends = accumulate(map(len, normal), initial=0)
+    return code, np.fromiter(ends, np.int64, len(normal) + 1)
 
 
 def count_letters(text: str) -> int:
     """Return how many letters and digits a text has."""
     code, _ = code_points([text])
-    return int(letters_table()[np.minimum(code, BEYOND)].sum())
+    return int(_count(code, letters_table()))
+
+
+@compiled
+def _count(code: NDArray[np.uint32], is_letter: NDArray[np.bool_]) -> int:
+    letters = 0
+    for point in code:
+        letters += is_letter[min(point, BEYOND)]
+    return letters
 
 
 @cache

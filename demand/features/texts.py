@@ -1,33 +1,39 @@
-"""The texts of ads as words and n-grams, read once for all that is made of them."""
+"""The texts of ads as words and n-grams, compiled: read once for all that is made of them."""
 
 from __future__ import annotations
 
-import re
-import unicodedata
-from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from demand.config import FeatureSettings
-from demand.features.columns import AdColumns, Floats
-from demand.features.keys import PARAMS
-from demand.features.text import count_letters
-from demand.features.words import Occurrences, Words
+from demand.features.coding import ALL_LETTERS, READ_WHOLE, CodedAds
+from demand.features.columns import Floats
+from demand.features.compiled import compilable, compiled
+from demand.features.words import Occurrences, distinct, find_grams, find_words
 
-# Characters of a title that are read: the bound of the schema.
-TITLE_LETTERS_MAX = 200
-# What is read at most for one letter that is kept: a description may be of 5 MB.
-_SEPARATORS_MAX = 8
-_NO_LETTERS = re.compile(r"[\W_]+")
 RARITY_BUCKETS = 1 << 15
 RARITY_SHIFT = np.uint64(64 - 15)  # the upper bits of a hash are the mixed ones
 # Steps of the rarity that is kept in 8 bits: from 1 (in every ad) to 1 + log of the ads.
 RARITY_STEP = 1.0 / 16.0
 
 
-@dataclass(frozen=True)
-class Texts:
+class Reading(NamedTuple):
+    """How texts are read.
+
+    Parameters
+    ----------
+    is_letter
+        See :func:`demand.features.text.letters_table`.
+    stem
+        How many letters of a word count.
+    """
+
+    is_letter: NDArray[np.bool_]
+    stem: int
+
+
+class Texts(NamedTuple):
     """What the texts of n ads consist of.
 
     Parameters
@@ -36,9 +42,9 @@ class Texts:
         Distinct words of the columns title, description (its beginning), param_1,
         param_2 and param_3: one after the other, n rows each.
     in_order
-        All words of title and description, rows (n, 2 n) being those of descriptions.
+        All words of these columns.
     title_grams, description_grams
-        Distinct n-grams of letters; rows of the latter are (n, 2 n).
+        Distinct n-grams of letters.
     title_letters, description_letters
         Letters and digits of the titles and of the whole descriptions; shape (n,).
     """
@@ -51,36 +57,36 @@ class Texts:
     description_letters: Floats
 
 
-def read_texts(ads: AdColumns, settings: FeatureSettings) -> Texts:
+@compiled
+def read_texts(ads: CodedAds, reading: Reading) -> Texts:
     """Read the texts of n ads."""
-    n = ads.rows
-    limit = settings.description_letters_max
-    descriptions = ads.text["description"]
-    # One column after the other, read at once: a call costs more than a text.
-    texts = [_beginning(text, TITLE_LETTERS_MAX) for text in ads.text["title"]]
-    texts += [_beginning(text, limit) for text in descriptions]
-    for name in PARAMS:
-        texts += [_beginning(text, TITLE_LETTERS_MAX) for text in ads.text[name]]
-    words = Words.of(texts, settings.word_letters)
-    letters = words.letters.astype(np.float64)
-    description_letters = letters[n : 2 * n]
-    for row, text in enumerate(descriptions):
-        if text and len(text) > limit:
-            description_letters[row] = count_letters(text)
+    n = ads.numbers.shape[1]
+    found = find_words(ads.code, ads.first, reading.is_letter, reading.stem)
+    title_letters, description_letters = np.empty(n), np.empty(n)
+    for ad in range(n):
+        title_letters[ad] = found.letters[ad]
+        description_letters[ad] = found.letters[n + ad]
+        if ads.numbers[ALL_LETTERS, ad] != READ_WHOLE:
+            description_letters[ad] = ads.numbers[ALL_LETTERS, ad]
     return Texts(
-        words=words.stems.distinct(),
-        in_order=words.stems.before(2 * n),
-        title_grams=words.grams(2, 5, 0, n).distinct(),
-        description_grams=words.grams(3, 4, n, 2 * n).distinct(),
-        title_letters=letters[:n],
-        description_letters=description_letters,
+        distinct(found.stems),
+        found.stems,
+        distinct(find_grams(ads.code, found, 2, 5, 0, n)),
+        distinct(find_grams(ads.code, found, 3, 4, n, 2 * n)),
+        title_letters,
+        description_letters,
     )
 
 
+@compilable
 def count_grams(texts: Texts) -> NDArray[np.int64]:
     """Count n-grams by bucket, each once a text; shape (``RARITY_BUCKETS``,)."""
-    found = np.concatenate([texts.title_grams.hashed, texts.description_grams.hashed])
-    return np.bincount((found >> RARITY_SHIFT).astype(np.int64), minlength=RARITY_BUCKETS)
+    counts = np.zeros(RARITY_BUCKETS, np.int64)
+    for hashed in texts.title_grams.hashed:
+        counts[hashed >> RARITY_SHIFT] += 1
+    for hashed in texts.description_grams.hashed:
+        counts[hashed >> RARITY_SHIFT] += 1
+    return counts
 
 
 def rarity_of(counts: NDArray[np.int64], rows: int) -> NDArray[np.uint8]:
@@ -92,11 +98,3 @@ def rarity_of(counts: NDArray[np.int64], rows: int) -> NDArray[np.uint8]:
     rarity = 1.0 + np.log((1.0 + rows) / (1.0 + np.minimum(counts, rows)))
     steps: NDArray[np.uint8] = np.minimum(np.rint(rarity / RARITY_STEP), 255).astype(np.uint8)
     return steps
-
-
-def _beginning(text: str | None, limit: int) -> str | None:
-    """Cut a text to ``limit`` characters, of which what only separates words is one a gap."""
-    if text is None or len(text) <= limit:
-        return text
-    composed = unicodedata.normalize("NFC", text[: _SEPARATORS_MAX * limit])
-    return _NO_LETTERS.sub(" ", composed).strip()[:limit]

@@ -15,9 +15,7 @@ from zlib import crc32
 import numpy as np
 from numpy.typing import NDArray
 
-from demand.config import FeatureSettings
-from demand.features.columns import AdColumns, Floats
-from demand.features.groups import (
+from demand.features.bins import (
     DESCRIPTION,
     FINE_PRICE,
     OVER_LEVEL,
@@ -25,6 +23,11 @@ from demand.features.groups import (
     SCALES,
     SEQUENCE,
     TITLE,
+)
+from demand.features.coding import ROUBLES, SEQUENCE_NUMBER, CodedAds
+from demand.features.columns import Floats
+from demand.features.compiled import compilable
+from demand.features.groups import (
     TOKENS_AN_AD,
     Group,
     Hashing,
@@ -34,7 +37,8 @@ from demand.features.groups import (
     add_values,
     add_words,
 )
-from demand.features.keys import Keys
+from demand.features.keys import USER_TYPE, Keys
+from demand.features.numbers import log_of_sequence
 from demand.features.price_level import Prices
 from demand.features.texts import Texts
 
@@ -118,45 +122,54 @@ class SparseAds:
         return SparseAds(int(chosen.sum()), row, self.bucket[kept], self.weight[kept])
 
 
-def sparse_ads(
-    ads: AdColumns,
+def hashing(buckets: int) -> Hashing:
+    """Return how tokens are hashed into ``buckets`` signed buckets.
+
+    (Weinberger et al., *Feature hashing for large scale multitask learning*, ICML 2009.)
+    """
+    mask = buckets - 1 if buckets & (buckets - 1) == 0 else 0
+    return Hashing(_SALT, _SCALE, np.uint64(buckets), np.uint64(mask))
+
+
+@compilable
+def hash_tokens(
+    ads: CodedAds,
     keys: Keys,
     texts: Texts,
     prices: Prices,
-    sequence: Floats,
+    how: Hashing,
     rarity: NDArray[np.uint8],
-    settings: FeatureSettings,
-) -> SparseAds:
-    """Hash all tokens of n ads into ``settings.buckets`` signed buckets.
-
-    (Weinberger et al., *Feature hashing for large scale multitask learning*, ICML 2009.)
+    of_texts: bool,
+) -> Tokens:
+    """Hash all tokens of n ads.
 
     Parameters
     ----------
-    sequence
-        Logarithm of the ad's number among its seller's, shape (n,).
     rarity
         How rare the n-grams of each bucket are, see :func:`demand.features.texts.rarity_of`.
+    of_texts
+        Whether the words and n-grams of title and description are tokens.
     """
-    numbers = np.empty((len(SCALES), ads.rows))
-    numbers[PRICE] = numbers[FINE_PRICE] = prices.log
-    numbers[OVER_LEVEL] = prices.log - prices.of_params
-    numbers[DESCRIPTION] = np.log1p(texts.description_letters)
-    numbers[TITLE] = texts.title_letters
-    numbers[SEQUENCE] = sequence
-    of_texts = settings.text_encoder == "ngrams"
-    words, grams = texts.words, (texts.title_grams, texts.description_grams)
+    rows = ads.numbers.shape[1]
+    numbers = np.empty((len(SCALES), rows))
+    for ad in range(rows):
+        log_price = prices.log[ad]
+        numbers[PRICE, ad] = numbers[FINE_PRICE, ad] = log_price
+        numbers[OVER_LEVEL, ad] = log_price - prices.of_params[ad]
+        numbers[DESCRIPTION, ad] = np.log1p(texts.description_letters[ad])
+        numbers[TITLE, ad] = texts.title_letters[ad]
+        numbers[SEQUENCE, ad] = log_of_sequence(ads.numbers[SEQUENCE_NUMBER, ad])
     # A word is at most a token alone and two with the price.
-    most = TOKENS_AN_AD * ads.rows + 3 * len(words.row) + sum(len(part.row) for part in grams)
-    tokens = Tokens(np.empty(most, np.int32), np.empty(most, np.int32), np.empty(most, np.float32))
-    hashing = Hashing(_SALT, _SCALE, np.uint64(settings.buckets))
-    values = keys.values
-    end = add_values(tokens, 0, hashing, keys.chain, values, ads.number["price"])
-    end = add_numbers(tokens, end, hashing, keys.chain, values, numbers)
-    end = add_words(tokens, end, hashing, words.row, words.hashed, values, numbers[PRICE], of_texts)
+    most = TOKENS_AN_AD * rows + 3 * len(texts.words.row)
     if of_texts:
-        for number, part in enumerate(grams):
-            group = int((Group.TITLE_GRAMS, Group.DESCRIPTION_GRAMS)[number])
-            row = part.row - number * ads.rows
-            end = add_grams(tokens, end, hashing, group, row, part.hashed, rarity)
-    return SparseAds(ads.rows, tokens.row[:end], tokens.bucket[:end], tokens.weight[:end])
+        most += len(texts.title_grams.row) + len(texts.description_grams.row)
+    tokens = Tokens(np.empty(most, np.int32), np.empty(most, np.int32), np.empty(most, np.float32))
+    end = add_values(tokens, 0, how, keys, ads.numbers[ROUBLES])
+    end = add_numbers(tokens, end, how, keys, numbers)
+    user_type = keys.values[USER_TYPE]
+    end = add_words(tokens, end, how, texts.words, user_type, prices.log, of_texts)
+    if of_texts:
+        end = add_grams(tokens, end, how, Group.TITLE_GRAMS + 0, texts.title_grams, rarity)
+        of_description = Group.DESCRIPTION_GRAMS + 0
+        end = add_grams(tokens, end, how, of_description, texts.description_grams, rarity)
+    return Tokens(tokens.row[:end], tokens.bucket[:end], tokens.weight[:end])

@@ -1,4 +1,4 @@
-"""Stems of words, and n-grams of letters within words.
+"""Stems of words, and n-grams of letters within words, compiled.
 
 A stem is a word's first letters, which joins most Russian inflections. Punctuation, emoji
 and white space only separate words, so they cannot change a prediction. A hash of letters
@@ -7,22 +7,20 @@ is a polynomial in an odd number that wraps around: its upper bits are the mixed
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from demand.features.compiled import compiled
-from demand.features.text import Hashes, code_points, letters_table
+from demand.features.text import BEYOND, Hashes
 
 _GOLDEN = np.uint64(0x9E3779B97F4A7C15)
 _SPACE = np.uint64(32)
 _NOTHING = np.uint64(0)
 
 
-@dataclass(frozen=True)
-class Occurrences:
+class Occurrences(NamedTuple):
     """Things that occur in texts, such as words: the row and the hash of each.
 
     Parameters
@@ -34,65 +32,40 @@ class Occurrences:
     row: NDArray[np.int64]
     hashed: Hashes
 
-    def distinct(self) -> Occurrences:
-        """Keep the first of those that occur in a text more than once."""
-        return Occurrences(*_distinct(self.row, self.hashed))
 
-    def before(self, row: int) -> Occurrences:
-        """Keep those of the rows before one."""
-        end = self.row.searchsorted(row)
-        return Occurrences(self.row[:end], self.hashed[:end])
-
-
-@dataclass(frozen=True)
-class Words:
+class Words(NamedTuple):
     """Where the words of n texts stand.
 
     Parameters
     ----------
-    code
-        All characters of all texts, shape (m,).
-    row, start, length
-        Text, first character and letters of each of w words, shape (w,); rows are sorted.
+    start, length
+        First character and letters of each of w words, shape (w,).
     stems
-        Hash of the beginning of each word.
+        Text and hash of the beginning of each word.
     letters
         Letters and digits of each text, shape (n,).
     """
 
-    code: NDArray[np.uint32]
-    row: NDArray[np.int64]
     start: NDArray[np.int64]
     length: NDArray[np.int64]
     stems: Occurrences
     letters: NDArray[np.int64]
 
-    @classmethod
-    def of(cls, texts: Sequence[str | None], stem: int) -> Words:
-        """Find the words of texts, of which the first ``stem`` letters count; None is empty."""
-        code, first = code_points(texts)
-        row, start, length, hashed, letters = _find_words(code, first, letters_table(), stem)
-        return cls(code, row, start, length, Occurrences(row, hashed), letters)
-
-    def grams(self, shortest: int, longest: int, first: int, last: int) -> Occurrences:
-        """Return the n-grams of letters of the texts from ``first`` to before ``last``.
-
-        As scikit-learn's ``char_wb``: a space before and after a word is part of it, and
-        no n-gram reaches into the next word. ``shortest`` is at least 2.
-        """
-        begin, end = self.row.searchsorted([first, last])
-        words = self.row[begin:end], self.start[begin:end], self.length[begin:end]
-        return Occurrences(*_find_grams(self.code, *words, shortest, longest))
-
 
 @compiled
-def _find_words(
-    code: NDArray[np.uint32],
-    first: NDArray[np.int64],
-    is_letter: NDArray[np.bool_],
-    stem: int,
-) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64], Hashes, NDArray[np.int64]]:
-    texts, last = len(first) - 1, len(is_letter) - 1
+def find_words(
+    code: NDArray[np.uint32], first: NDArray[np.int64], is_letter: NDArray[np.bool_], stem: int
+) -> Words:
+    """Find the words of n texts, of which the first ``stem`` letters count.
+
+    Parameters
+    ----------
+    code, first
+        See :func:`demand.features.text.code_points`.
+    is_letter
+        See :func:`demand.features.text.letters_table`.
+    """
+    texts = len(first) - 1
     most = (len(code) + texts) // 2 + 1  # between two words stands what separates them
     row, start = np.empty(most, np.int64), np.empty(most, np.int64)
     length, hashed = np.empty(most, np.int64), np.empty(most, np.uint64)
@@ -101,11 +74,11 @@ def _find_words(
     for text in range(texts):
         place, end = first[text], first[text + 1]
         while place < end:
-            if not is_letter[min(code[place], last)]:
+            if not is_letter[min(code[place], BEYOND)]:
                 place += 1
                 continue
             begin, joined = place, _NOTHING
-            while place < end and is_letter[min(code[place], last)]:
+            while place < end and is_letter[min(code[place], BEYOND)]:
                 if place - begin < stem:
                     joined = (joined + np.uint64(code[place])) * _GOLDEN
                 place += 1
@@ -113,24 +86,28 @@ def _find_words(
             length[found], hashed[found] = place - begin, joined
             letters[text] += place - begin
             found += 1
-    return row[:found], start[:found], length[:found], hashed[:found], letters
+    stems = Occurrences(row[:found], hashed[:found])
+    return Words(start[:found], length[:found], stems, letters)
 
 
 @compiled
-def _find_grams(
-    code: NDArray[np.uint32],
-    row: NDArray[np.int64],
-    start: NDArray[np.int64],
-    length: NDArray[np.int64],
-    shortest: int,
-    longest: int,
-) -> tuple[NDArray[np.int64], Hashes]:
+def find_grams(
+    code: NDArray[np.uint32], words: Words, shortest: int, longest: int, first: int, last: int
+) -> Occurrences:
+    """Return the n-grams of letters of the texts from ``first`` to before ``last``.
+
+    As scikit-learn's ``char_wb``: a space before and after a word is part of it, and
+    no n-gram reaches into the next word. ``shortest`` is at least 2. Rows are counted
+    from ``first`` on.
+    """
+    row, start, length = words.stems.row, words.start, words.length
+    begin_word, end_word = np.searchsorted(row, first), np.searchsorted(row, last)
     most = 0
-    for word in range(len(row)):
+    for word in range(begin_word, end_word):
         most += (length[word] + 2) * (longest - shortest + 1)
     rows, hashed = np.empty(most, np.int64), np.empty(most, np.uint64)
     found = 0
-    for word in range(len(row)):
+    for word in range(begin_word, end_word):
         behind = length[word]
         for begin in range(-1, behind):
             joined = _NOTHING
@@ -141,13 +118,15 @@ def _find_grams(
                     letter = np.uint64(code[start[word] + place])
                 joined = (joined + letter) * _GOLDEN
                 if place - begin + 1 >= shortest:
-                    rows[found], hashed[found] = row[word], joined
+                    rows[found], hashed[found] = row[word] - first, joined
                     found += 1
-    return rows[:found], hashed[:found]
+    return Occurrences(rows[:found], hashed[:found])
 
 
 @compiled
-def _distinct(row: NDArray[np.int64], hashed: Hashes) -> tuple[NDArray[np.int64], Hashes]:
+def distinct(found: Occurrences) -> Occurrences:
+    """Keep the first of those that occur in a text more than once."""
+    row, hashed = found.row, found.hashed
     n = len(row)
     longest = run = 0
     for place in range(n):
@@ -159,13 +138,13 @@ def _distinct(row: NDArray[np.int64], hashed: Hashes) -> tuple[NDArray[np.int64]
     # An open hash table a text; the stamp tells whose a slot is, so none is ever emptied.
     slots, stamps = np.empty(1 << bits, np.uint64), np.full(1 << bits, -1, np.int64)
     rows, kept = np.empty(n, np.int64), np.empty(n, np.uint64)
-    found = 0
+    end = 0
     for place in range(n):
         slot = np.int64(hashed[place] >> np.uint64(64 - bits))
         while stamps[slot] == row[place] and slots[slot] != hashed[place]:
             slot = (slot + 1) & ((1 << bits) - 1)
         if stamps[slot] != row[place]:
             stamps[slot], slots[slot] = row[place], hashed[place]
-            rows[found], kept[found] = row[place], hashed[place]
-            found += 1
-    return rows[:found], kept[:found]
+            rows[end], kept[end] = row[place], hashed[place]
+            end += 1
+    return Occurrences(rows[:end], kept[:end])

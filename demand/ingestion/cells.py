@@ -11,6 +11,7 @@ import datetime
 import math
 import re
 from collections.abc import Callable
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -34,6 +35,8 @@ _DATE = re.compile(
 )
 # A double has 17 significant digits; anything this long was never one.
 _NUMBER_LENGTH_MAX = 100
+# With a time of nanoseconds and a zone it has 35 characters.
+_DATE_LENGTH_MAX = 40
 # The whole years that datetime64[ns] can hold.
 _YEAR_MIN, _YEAR_MAX = 1678, 2261
 
@@ -98,6 +101,12 @@ def parse_date(cell: str) -> tuple[np.datetime64, str | None]:
     A time of day and a time zone may follow and are dropped: the day counts as it
     was written.
     """
+    # Many ads share a date; a long text, which is none, is not worth remembering.
+    return _day(cell) if len(cell) <= _DATE_LENGTH_MAX else _day.__wrapped__(cell)
+
+
+@lru_cache(maxsize=1 << 12)
+def _day(cell: str) -> tuple[np.datetime64, str | None]:
     text = cell.strip()
     match = _DATE.fullmatch(text)
     if match is None:
@@ -127,19 +136,18 @@ DTYPES: dict[Kind, np.dtype[Any]] = {
     "date": np.dtype("datetime64[ns]"),
 }
 
-_MISSING: dict[Kind, Any] = {
-    "text": None,
-    "number": math.nan,
-    "integer": math.nan,
-    "date": NOT_A_DATE,
+_MISSING: dict[Kind, npt.NDArray[Any]] = {
+    "number": np.array([math.nan]),
+    "integer": np.array([math.nan]),
+    "date": np.array([NOT_A_DATE]),
 }
 
 
 def missing_values(kind: Kind, rows: int) -> npt.NDArray[Any]:
     """Return an array of shape (rows,) in which every value is missing."""
-    values = np.empty(rows, DTYPES[kind])
-    values.fill(_MISSING[kind])
-    return values
+    if kind == "text":
+        return np.empty(rows, dtype=object)  # of None
+    return _MISSING[kind].repeat(rows)
 
 
 def typed_array(kind: Kind, values: list[Any]) -> npt.NDArray[Any]:

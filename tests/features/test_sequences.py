@@ -5,17 +5,22 @@ import pandas as pd
 import pytest
 
 from demand.config import FeatureSettings
+from demand.features.coding import code_ads
 from demand.features.columns import AdColumns
 from demand.features.sequences import PADDING, word_sequences
-from demand.features.texts import read_texts
+from demand.features.text import letters_table
+from demand.features.words import find_words
 
 SETTINGS = FeatureSettings(text_encoder="gru", sequence_words_max=5, sequence_buckets=1000)
 
 
-def sequences(*ads: tuple[str | None, str | None]) -> np.ndarray:
+def sequences(
+    *ads: tuple[str | None, str | None], longest: int = SETTINGS.sequence_words_max
+) -> np.ndarray:
     frame = pd.DataFrame(ads, columns=["title", "description"])
-    texts = read_texts(AdColumns.from_frame(frame), SETTINGS)
-    return word_sequences(texts, len(frame), SETTINGS)
+    ads = code_ads(AdColumns.from_frame(frame), SETTINGS.description_letters_max)
+    words = find_words(ads.code, ads.first, letters_table(), SETTINGS.word_letters)
+    return word_sequences(words.stems, len(frame), longest, SETTINGS.sequence_buckets)
 
 
 def test_words_stand_in_their_order_title_first() -> None:
@@ -54,8 +59,5 @@ def test_buckets_lie_within_the_table() -> None:
     assert 0 < found[:, 0].min() <= found[:, 0].max() < SETTINGS.sequence_buckets
 
 
-def test_ngrams_read_no_sequence() -> None:
-    settings = SETTINGS.model_copy(update={"text_encoder": "ngrams"})
-    frame = pd.DataFrame({"title": ["а", "б"]})
-    texts = read_texts(AdColumns.from_frame(frame), settings)
-    assert word_sequences(texts, 2, settings).shape == (2, 0)
+def test_where_no_words_are_read_there_is_no_column() -> None:
+    assert sequences(("а", "б"), ("в", None), longest=0).shape == (2, 0)

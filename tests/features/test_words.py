@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 
 import numpy as np
 import pytest
@@ -8,8 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from sklearn.feature_extraction.text import CountVectorizer
 
-from demand.features.text import normalise
-from demand.features.words import Occurrences, Words
+from demand.features.text import code_points, letters_table, normalise
+from demand.features.words import Occurrences, Words, distinct, find_grams, find_words
 
 RUSSIAN = st.text("абвгдеёжзийклмнопрстуфхцчшщъыьэюя АБЁЯ azAZ09.,-!\n", max_size=60)
 
@@ -18,13 +19,23 @@ def of(found: Occurrences, row: int) -> list[int]:
     return found.hashed[found.row == row].tolist()
 
 
+def read(texts: Sequence[str | None], letters: int = 6) -> Words:
+    return find_words(*code_points(texts), letters_table(), letters)
+
+
+def grams(
+    texts: Sequence[str | None], shortest: int, longest: int, first: int, last: int
+) -> Occurrences:
+    return find_grams(code_points(texts)[0], read(texts), shortest, longest, first, last)
+
+
 def words(*texts: str | None, letters: int = 6) -> list[list[int]]:
-    found = Words.of(texts, letters).stems
+    found = read(texts, letters).stems
     return [of(found, row) for row in range(len(texts))]
 
 
 def all_grams(*texts: str | None) -> list[list[int]]:
-    found = Words.of(texts, 6).grams(2, 5, 0, len(texts))
+    found = grams(texts, 2, 5, 0, len(texts))
     return [of(found, row) for row in range(len(texts))]
 
 
@@ -84,7 +95,7 @@ def test_grams_are_those_of_scikit_learn(text: str) -> None:
     for size in (2, 3, 4, 5):
         analyse = CountVectorizer(analyzer="char_wb", ngram_range=(size, size)).build_analyzer()
         expected = [gram for gram in analyse(spaced) if len(gram) == size]
-        found = of(Words.of([text], 6).grams(size, size, 0, 1), 0)
+        found = of(grams([text], size, size, 0, 1), 0)
         assert len(found) == len(expected)
         assert len(set(found)) == len(set(expected))
         assert len(set(zip(found, expected, strict=True))) == len(set(found))
@@ -96,36 +107,31 @@ def test_a_gram_has_one_hash_wherever_it_stands() -> None:
 
 
 def test_letters_are_counted() -> None:
-    assert Words.of(["Стол, 2 шт.", None, "🙂"], 6).letters.tolist() == [7, 0, 0]
+    assert read(["Стол, 2 шт.", None, "🙂"]).letters.tolist() == [7, 0, 0]
 
 
 @given(st.lists(st.text(max_size=20), min_size=3, max_size=5))
 def test_grams_of_some_texts_are_those_of_all(texts: list[str]) -> None:
-    found = Words.of(texts, 6)
-    some, every = found.grams(3, 4, 1, 3), found.grams(3, 4, 0, len(texts))
-    assert set(some.row.tolist()) <= {1, 2}
-    assert all(of(some, row) == of(every, row) for row in (1, 2))
+    some, every = grams(texts, 3, 4, 1, 3), grams(texts, 3, 4, 0, len(texts))
+    assert set(some.row.tolist()) <= {0, 1}
+    assert all(of(some, row - 1) == of(every, row) for row in (1, 2))
 
 
 @given(st.lists(st.tuples(st.integers(0, 3), st.integers(0, 4)), max_size=40))
 def test_distinct_keeps_one_of_each(pairs: list[tuple[int, int]]) -> None:
     pairs.sort()
-    found = Occurrences(
+    all_pairs = Occurrences(
         np.array([row for row, _ in pairs], dtype=np.int64),
         np.array([h for _, h in pairs], dtype=np.uint64),
-    ).distinct()
+    )
+    found = distinct(all_pairs)
     kept = list(zip(found.row.tolist(), found.hashed.tolist(), strict=True))
     assert sorted(kept) == sorted(set(pairs))
     assert found.row.tolist() == sorted(found.row.tolist())
 
 
-def test_rows_before_one_are_kept() -> None:
-    found = Occurrences(np.array([0, 2, 2, 5]), np.array([1, 2, 3, 4], dtype=np.uint64)).before(2)
-    assert (found.row.tolist(), found.hashed.tolist()) == ([0], [1])
-
-
 @pytest.mark.parametrize("text", ["а" * 5_000_000, "слово " * 800_000, "🙂" * 5_000_000])
 def test_five_megabytes_are_read_in_bounded_time(text: str) -> None:
     started = time.monotonic()
-    Words.of([text], 6).grams(2, 5, 0, 1).distinct()
+    distinct(grams([text], 2, 5, 0, 1))
     assert time.monotonic() - started < 30

@@ -18,7 +18,13 @@ from hypothesis import strategies as st
 from demand.ads import COLUMN, COLUMN_NAMES, INPUT_COLUMNS, REQUEST_REQUIRED, TARGET, Column
 from demand.errors import AdError
 from demand.ingestion.reading import read_ads
-from demand.ingestion.records import frame_from_columns, frame_from_records
+from demand.ingestion.records import (
+    _IS_PLAIN,
+    _READERS,
+    _is_missing,
+    frame_from_columns,
+    frame_from_records,
+)
 
 AD: dict[str, object] = {"title": "Диван", "category_name": "Мебель и интерьер"}
 
@@ -318,3 +324,48 @@ def test_a_number_is_refused_exactly_where_it_is_out_of_bounds(
     else:
         with pytest.raises(AdError, match=f"{name} must lie between"):
             frame_from_records([AD | {name: value}])
+
+
+# ----------------------------------------------------------- what is kept without a reader
+
+VALUES = (
+    st.none()
+    | st.text(max_size=70)
+    | st.text(st.sampled_from("а \0\ud83d\n"), max_size=4)
+    | st.integers(-(10**13), 10**13)
+    | st.floats()
+    | st.sampled_from([0, -0.0, 0.5, 1e12, 1e9, 100_000, 100_001, True, np.float64(3.0)])
+)
+
+
+@given(st.sampled_from(INPUT_COLUMNS), VALUES)
+def test_what_is_plain_is_what_its_reader_would_return(column: Column, value: object) -> None:
+    if _IS_PLAIN[column.name](value):
+        assert not _is_missing(value)
+        assert _READERS[column.kind](column, value) == (value, None)
+
+
+@pytest.mark.parametrize(
+    ("name", "value"), [("title", "Стол"), ("price", 500.0), ("price", 5), ("image_top_1", 12.0)]
+)
+def test_usual_values_are_plain(name: str, value: object) -> None:
+    assert _IS_PLAIN[name](value)
+
+
+@given(st.lists(st.fixed_dictionaries({}, optional={c.name: VALUES for c in INPUT_COLUMNS})))
+def test_an_ad_is_read_alone_as_among_others(ads: list[dict[str, object]]) -> None:
+    asked = [AD | {k: v for k, v in ad.items() if k not in AD} for ad in ads]
+
+    def read(some: list[dict[str, object]]) -> pd.DataFrame | str:
+        try:
+            return frame_from_records(some)
+        except AdError as error:
+            return f"{error.field}: {error}".partition(", but it is")[0]
+
+    for ad in asked:
+        alone, together = read([ad]), read([AD, ad])
+        if isinstance(alone, str) or isinstance(together, str):
+            assert isinstance(alone, str)
+            assert isinstance(together, str)
+        else:
+            pd.testing.assert_frame_equal(alone, together.iloc[1:].reset_index(drop=True))
