@@ -300,6 +300,15 @@ def test_the_access_log_has_no_texts_and_no_ids_of_users(held: Held) -> None:
     assert "тайна" not in lines.getvalue().encode().decode("unicode_escape")
 
 
+def test_a_log_that_nobody_reads_stops_no_answer(held: Held) -> None:
+    class Gone(io.StringIO):
+        def write(self, _: str) -> int:
+            raise BrokenPipeError
+
+    client = client_of(held, access_log=AccessLog(Gone()))
+    assert client.post("/predict", json=AD).status_code == 200
+
+
 def test_a_model_that_fails_shows_no_traceback(held: Held) -> None:
     class Broken:
         def answer(self, _: object) -> Any:

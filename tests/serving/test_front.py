@@ -16,7 +16,7 @@ import requests
 import uvicorn
 from prometheus_client import CollectorRegistry, Gauge
 
-from demand.serving.api import connections, front
+from demand.serving.api import connections
 from demand.serving.api.application import create_app
 from demand.serving.api.champions import Serving
 from demand.serving.api.front import Front
@@ -219,6 +219,68 @@ def test_without_the_token_a_body_is_not_even_read() -> None:
         assert connection.recv(65536).startswith(b"HTTP/1.1 401 ")
 
 
+def test_those_without_the_token_take_no_place_from_those_with_it() -> None:
+    upstream = Upstream()
+    with api(ApiSettings(token="secret", passed_on=1), upstream) as url:
+        for _ in range(3):
+            assert requests.post(f"{url}/invocations", json={}, timeout=5).status_code == 401
+        assert not upstream.inside.acquire(blocking=False)
+
+
+@pytest.mark.parametrize("path", ["//invocations", "/%2Finvocations", "///invocations"])
+def test_a_path_with_more_slashes_is_the_same(path: str) -> None:
+    """Flask takes it for the same, too: unlimited it would wait on the event loop."""
+    upstream = Upstream()
+    with api(ApiSettings(passed_on=1), upstream) as url, connect(url) as connection:
+        connection.sendall(head(2, path) + b"{}")
+        assert upstream.inside.acquire(timeout=10)
+        assert requests.post(f"{url}/invocations", json={}, timeout=5).status_code == 503
+        upstream.free.set()
+        assert connection.recv(65536).startswith(b"HTTP/1.1 200 ")
+
+
+def test_requests_that_are_sent_ahead_have_a_bound(url: str) -> None:
+    with connect(url) as connection:
+        connection.sendall(b"GET /health HTTP/1.1\r\nHost: a\r\n\r\n" * 90)
+        found = b""
+        while found.count(b"HTTP/1.1 200 ") < 90:
+            found += connection.recv(65536)
+    far_too_many = b"GET /health HTTP/1.1\r\nHost: a\r\n\r\n" * 500_000
+    with connect(url) as connection, pytest.raises(OSError, match=r"reset|Broken pipe"):
+        connection.sendall(far_too_many)
+
+
+def test_what_follows_a_body_in_chunks_is_no_header(url: str) -> None:
+    body = json.dumps(AD).encode()
+    chunked = b"POST /predict HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n"
+    chunked += b"%x\r\n" % len(body) + body + b"\r\n0\r\nContent-Type: application/json\r\n\r\n"
+    with connect(url) as connection:
+        connection.sendall(chunked)
+        assert connection.recv(65536).startswith(b"HTTP/1.1 415 ")
+
+
+def test_a_client_that_sends_no_more_is_answered(url: str) -> None:
+    body = json.dumps(AD).encode()
+    with connect(url) as connection:
+        connection.sendall(head(len(body)) + body)
+        connection.shutdown(socket.SHUT_WR)
+        assert everything(connection).startswith(b"HTTP/1.1 200 ")
+
+
+def test_an_upgrade_is_left_out_or_refused(url: str) -> None:
+    upgrade = "Connection: Upgrade\r\nUpgrade: h2c"
+    with connect(url) as connection:
+        connection.sendall(f"GET /health HTTP/1.1\r\nHost: a\r\n{upgrade}\r\n\r\n".encode())
+        assert everything(connection).startswith(b"HTTP/1.1 200 ")
+    smuggled = b"GET /ready HTTP/1.1\r\nHost: a\r\n\r\n"
+    with connect(url) as connection:
+        connection.sendall(head(len(smuggled), more=upgrade))
+        time.sleep(0.1)
+        connection.sendall(smuggled)
+        found = everything(connection)
+    assert re.findall(rb"HTTP/1\.1 (\d+)", found) == [b"400"]
+
+
 def test_what_is_no_http_is_a_problem_too(url: str) -> None:
     with connect(url) as connection:
         connection.sendall(b"\x16\x03\x01 this is TLS\r\n\r\n")
@@ -226,6 +288,14 @@ def test_what_is_no_http_is_a_problem_too(url: str) -> None:
     assert found.startswith(b"HTTP/1.1 400 ")
     assert b"application/problem+json" in found
     assert json.loads(body)["status"] == 400
+
+
+def test_a_problem_is_not_taken_for_the_answer_before_it() -> None:
+    upstream = Upstream()
+    with api(upstream=upstream) as url, connect(url) as connection:
+        connection.sendall(head(2, "/invocations") + b"{}garbage\r\n\r\n")
+        assert everything(connection) == b""
+        upstream.free.set()
 
 
 def test_a_head_without_end_is_refused(url: str) -> None:
@@ -239,14 +309,14 @@ def test_a_head_without_end_is_refused(url: str) -> None:
 
 @pytest.fixture
 def hasty(monkeypatch: pytest.MonkeyPatch) -> None:
-    for module, name, seconds in (
-        (front, "_SILENT_S", 0.3),
-        (connections, "_HEAD_S", 0.3),
-        (connections, "_DISCARD_S", 0.3),
-        (connections, "_UNREAD_S", 0.3),
-        (connections, "_LOOK_S", 0.1),
+    for name, seconds in (
+        ("_SILENT_S", 0.3),
+        ("_HEAD_S", 0.3),
+        ("_DISCARD_S", 0.3),
+        ("_UNREAD_S", 0.3),
+        ("_LOOK_S", 0.1),
     ):
-        monkeypatch.setattr(module, name, seconds)
+        monkeypatch.setattr(connections, name, seconds)
 
 
 @pytest.mark.usefixtures("hasty")
@@ -255,7 +325,7 @@ def hasty(monkeypatch: pytest.MonkeyPatch) -> None:
     [
         (b"", b""),
         (b"\r\n", b""),
-        (b"POST /predict HT", b""),
+        (b"POST /predict HT", b"HTTP/1.1 408 "),
         (b"GET /health HTTP/1.1\r\nHost: a\r\n\r\nGET", b"HTTP/1.1 200 "),
         (head(100) + b"{", b"HTTP/1.1 408 "),
         (head(None, more="Transfer-Encoding: chunked") + b"5\r\n{", b"HTTP/1.1 408 "),

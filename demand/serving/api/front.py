@@ -9,12 +9,13 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable, MutableMapping
+from collections.abc import Awaitable, Callable, MutableMapping, Sized
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 from prometheus_client import Gauge
 
+from demand.serving.api.connections import REQUESTS
 from demand.serving.api.overload import Admission, Room
 from demand.serving.api.settings import ApiSettings
 from demand.serving.api.surroundings import FULL, STARTED, has_token
@@ -24,13 +25,13 @@ Message = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[Message]]
 Send = Callable[[Message], Awaitable[None]]
 
-# A body of so many bytes, some dozens of ads, is answered before a thread would begin.
-_SMALL = 2**15
+# A body of so many bytes is answered in some milliseconds: a dozen ads with long texts, or
+# hundreds that are hardly more than a category.
+_SMALL = 2**14
 # Batches that are computed at a time: more would only take the interpreter from each other.
 _BATCHES = 2
 # Bodies of the largest size that may be on their way at a time.
 _COMING = 8
-_SILENT_S, _BODY_S = 30.0, 120.0
 
 
 class _GoneError(Exception):
@@ -73,7 +74,9 @@ class Front:
         try:
             if has_token(environ, self._settings):
                 await body.read(receive)
-            answer = await self._answer(environ, body.content)
+                answer = await self._answer(environ, body.content, scope["state"][REQUESTS])
+            else:  # without taking the place of somebody who has it
+                answer = WsgiAnswer(self._app, environ, b"")
         except _GoneError:
             return
         finally:
@@ -82,7 +85,7 @@ class Front:
         await send(start)
         await send({"type": "http.response.body", "body": answer.body})
 
-    async def _answer(self, environ: Environ, body: bytes) -> WsgiAnswer:
+    async def _answer(self, environ: Environ, body: bytes, requests: Sized) -> WsgiAnswer:
         path = environ["PATH_INFO"]
         limit = self._limits.get(path) if environ["REQUEST_METHOD"] == "POST" else None
         if limit is None or FULL in environ:
@@ -92,8 +95,9 @@ class Front:
             return WsgiAnswer(self._app, environ, b"")
         try:
             if path == "/predict" and len(body) <= _SMALL:
-                # All that came at the same time are let in or refused, and then answered.
-                await asyncio.sleep(0)
+                if len(requests) > 1:
+                    # All that came at the same time are let in or refused, and then answered.
+                    await asyncio.sleep(0)
                 return WsgiAnswer(self._app, environ, body)
             loop = asyncio.get_running_loop()
             threads = self._threads[path]
@@ -103,11 +107,7 @@ class Front:
 
 
 class _Body:
-    """The body of a request: read as far as it may come, which Flask then judges.
-
-    A body that is longer than what came stopped coming (408), and one that is declared
-    longer than the limit is not read at all (413).
-    """
+    """The body of a request, read as far as it may come: Flask refuses what is longer."""
 
     def __init__(self, environ: Environ, limit: int, room: Room) -> None:
         self.content = b""
@@ -122,20 +122,14 @@ class _Body:
         Raises
         ------
         _GoneError
-            The connection ended.
+            The connection ended, or was ended since nothing came.
         """
         declared = self._environ.get("CONTENT_LENGTH")
         if declared is not None and int(declared) > self._limit:
             return
         parts, size, more = [], 0, True
-        until = time.monotonic() + _BODY_S
         while more and size <= self._limit:
-            try:
-                async with asyncio.timeout(min(_SILENT_S, until - time.monotonic())):
-                    part, more = _part(await receive())
-            except TimeoutError:
-                size += 1
-                break
+            part, more = _part(await receive())
             parts.append(part)
             size += len(part)
             if more and not self._take(size):

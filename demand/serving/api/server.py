@@ -64,7 +64,7 @@ def serve_api(place: ApiPlace, settings: ApiSettings) -> None:
         bound = listener.getsockname()
         shown = f"[{bound[0]}]" if ":" in bound[0] else bound[0]
         print(f"the API answers at http://{shown}:{bound[1]}", file=sys.stderr, flush=True)
-        descriptor = os.dup(listener.fileno())
+        descriptor = listener.detach()  # a second one would listen on after the workers' end
         os.set_inheritable(descriptor, True)
         with _folder_of_this_process() as metrics:
             share_metrics(metrics)

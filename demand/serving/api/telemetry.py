@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import datetime
 import json
 import os
@@ -126,10 +127,11 @@ class AccessLog:
         self._stream = stream
 
     def write(self, **facts: object) -> None:
-        """Write one line."""
+        """Write one line; a log that nobody reads any more is no reason to answer nobody."""
         at = datetime.datetime.now(datetime.UTC).isoformat(timespec="milliseconds")
         line = json.dumps({"at": at, **facts}, ensure_ascii=True)
         # In one piece, since other workers write to the same place.
         stream = self._stream or sys.stderr
-        stream.write(f"{line}\n")
-        stream.flush()
+        with contextlib.suppress(OSError, ValueError):
+            stream.write(f"{line}\n")
+            stream.flush()

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 import gc
+import os
+import signal
 import socket
 import sys
+import time
 from collections.abc import Callable
 from typing import Any, ClassVar
 
@@ -21,6 +25,7 @@ Follow = Callable[[], None]
 _KEEP_ALIVE_S = 75
 _GRACE_S = 15
 _SILENT_S = 60
+_TOLD_AGAIN_S = 10.0
 _BACKLOG = 2048  # as gunicorn's
 
 
@@ -37,8 +42,26 @@ class EventLoopWorker(UvicornWorker):  # type: ignore[misc]
         "interface": "asgi3",
         "proxy_headers": False,
         "server_header": False,
-        "timeout_graceful_shutdown": _GRACE_S,
+        # Before gunicorn's own ends, which would kill without a word.
+        "timeout_graceful_shutdown": _GRACE_S - 2,
+        "timeout_notify": 1,
     }
+
+    async def _serve(self) -> None:
+        asyncio.get_running_loop().set_exception_handler(_told_once())
+        await super()._serve()
+
+    async def callback_notify(self) -> None:
+        """Say that this process lives, and end it where its master does not."""
+        await super().callback_notify()
+        if os.getppid() != self.ppid:
+            signal.raise_signal(signal.SIGTERM)
+
+    def handle_exit(self, sig: int, frame: Any) -> None:
+        """End at once, as gunicorn asks for: uvicorn does so at a second SIGINT."""
+        super().handle_exit(sig, frame)
+        for _ in range(2):
+            signal.raise_signal(signal.SIGINT)
 
     def init_process(self) -> None:
         """Begin to answer, on a socket of its own, too.
@@ -50,6 +73,22 @@ class EventLoopWorker(UvicornWorker):  # type: ignore[misc]
         if sys.platform == "linux":
             self.sockets: list[Any] = [*self.sockets, *map(_beside, self.sockets)]
         super().init_process()
+
+
+def _told_once() -> Callable[[asyncio.AbstractEventLoop, dict[str, Any]], None]:
+    """Return what tells of errors of the loop, but of one that repeats only from time to time.
+
+    Where no descriptor is left, each connection that waits is one, thousands of times a second.
+    """
+    told: dict[str, float] = {}
+
+    def tell(loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+        now, message = time.monotonic(), context["message"]
+        if now > told.get(message, 0.0):
+            told[message] = now + _TOLD_AGAIN_S
+            loop.default_exception_handler(context)
+
+    return tell
 
 
 def _beside(shared: Any) -> socket.socket:

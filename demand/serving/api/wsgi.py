@@ -28,6 +28,9 @@ def environment(scope: Scope) -> Environ:
     """
     raw_path: bytes = scope["raw_path"]
     path = unquote_to_bytes(raw_path) if b"%" in raw_path else raw_path
+    if path.startswith(b"//"):
+        # Flask takes several slashes for one, and whoever counts must see the same path.
+        path = b"/" + path.lstrip(b"/")
     host, port = scope["server"] or ("localhost", None)
     environ: Environ = {
         "REQUEST_METHOD": scope["method"],
@@ -52,7 +55,7 @@ def environment(scope: Scope) -> Environ:
             if b"_" in name or name == _OF_THE_CONNECTION:
                 continue
             key = "HTTP_" + name.decode("latin-1").upper().replace("-", "_")
-        text = value.decode("latin-1")
+        text = value.strip(b" \t").decode("latin-1")
         environ[key] = f"{environ[key]},{text}" if key in environ else text
     return environ
 
