@@ -26,8 +26,8 @@ NOTES = (
     "all answered. In the overload a request is sent when it is due, whatever the others wait "
     "for; one that is due while every connection waits is never sent. A latency counts from the "
     "request, a new connection included. Normal are five answers in a row, a connection each, "
-    "whose median is at most twice that without load. Memory is that of all processes of the "
-    "API, a page that n of them share counted once (*proportional set size*).",
+    "whose median is at most twice that without load, or 5 ms. Memory is that of all processes of "
+    "the API, a page that n of them share counted once (*proportional set size*).",
 )
 
 

@@ -70,6 +70,8 @@ EXAMPLES = """examples:
   python -m benchmarks.serving --seconds 1 --quiet --results /tmp/serving
 """
 ROUNDS = 10
+# Short ones, so that what else the machine does for half a second hits all alike.
+SINGLE_ROUNDS = 40
 CONNECTIONS = 16
 BATCH, BATCHES, SINGLES, STARTS = 1_000, 4, 500, 3
 
@@ -171,7 +173,9 @@ def measure(place: Home, model: Predictor, seconds: float, say: Say) -> Measured
         _warm_up([target for pair in targets.values() for target in pair])
         say("single ads")
         single = interleaved(
-            {name: _partial(latencies, one) for name, (one, _) in targets.items()}, seconds
+            {name: _partial(latencies, one) for name, (one, _) in targets.items()},
+            seconds,
+            SINGLE_ROUNDS,
         )
         say(f"{CONNECTIONS} connections")
         load = interleaved({name: _loaded(one) for name, (one, _) in targets.items()}, seconds)
@@ -235,7 +239,11 @@ def facts() -> dict[str, str | int]:
 
 
 def _about(seconds: float) -> dict[str, str | int]:
-    return {**facts(), "rounds": ROUNDS, "seconds of each": f"{seconds:g}"}
+    return {
+        **facts(),
+        "rounds": f"{ROUNDS}, {SINGLE_ROUNDS} of single ads",
+        "seconds of each": f"{seconds:g}",
+    }
 
 
 def _partial(measured: Callable[[Target, float], T], target: Target) -> Callable[[float], T]:

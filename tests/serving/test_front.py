@@ -17,6 +17,7 @@ import uvicorn
 from prometheus_client import CollectorRegistry, Gauge
 
 from demand.serving.api import connections
+from demand.serving.api.accepting import Server
 from demand.serving.api.application import create_app
 from demand.serving.api.champions import Serving
 from demand.serving.api.front import Front
@@ -59,7 +60,7 @@ class Upstream(ModelServerUpstream):
 def served(app: Any) -> Iterator[int]:
     """Serve an ASGI application as the workers do; yield the port."""
     config = uvicorn.Config(app, log_config=None, **EventLoopWorker.CONFIG_KWARGS)
-    server = uvicorn.Server(config)
+    server = Server(config)
     with listen("127.0.0.1", 0) as listener:
         thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]})
         thread.start()

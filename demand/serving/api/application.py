@@ -113,6 +113,7 @@ def _add_facts(
             "body_bytes": settings.body_bytes,
             "ads": settings.ads,
             "in_flight": settings.in_flight * settings.workers,
+            "batches": settings.batches * settings.workers,
         }
         return _json({**about, "limits": limits})
 

@@ -56,14 +56,17 @@ class Front:
         self._app = app
         self._settings = settings
         self._room = Room(_COMING * settings.body_bytes)
-        # Apart, so that those who wait for a model server keep nobody from the model here.
-        self._limits = {
-            "/predict": Admission(settings.in_flight, in_flight),
-            "/invocations": Admission(settings.passed_on, in_flight),
-        }
-        self._threads = {
-            "/predict": ThreadPoolExecutor(_BATCHES, "batch"),
-            "/invocations": ThreadPoolExecutor(settings.passed_on, "passed-on"),
+        # Apart, so that those who wait for long keep nobody from what takes a moment.
+        self._few = Admission(settings.in_flight, in_flight)
+        self._long = {
+            "/predict": (
+                Admission(settings.batches, in_flight),
+                ThreadPoolExecutor(_BATCHES, "batch"),
+            ),
+            "/invocations": (
+                Admission(settings.passed_on, in_flight),
+                ThreadPoolExecutor(settings.passed_on, "passed-on"),
+            ),
         }
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -86,21 +89,23 @@ class Front:
         await send({"type": "http.response.body", "body": answer.body})
 
     async def _answer(self, environ: Environ, body: bytes, requests: Sized) -> WsgiAnswer:
-        path = environ["PATH_INFO"]
-        limit = self._limits.get(path) if environ["REQUEST_METHOD"] == "POST" else None
-        if limit is None or FULL in environ:
+        path, posted = environ["PATH_INFO"], environ["REQUEST_METHOD"] == "POST"
+        if FULL in environ or not posted or path not in self._long:
             return WsgiAnswer(self._app, environ, body)
+        limit, threads = self._long[path]
+        few = path == "/predict" and len(body) <= _SMALL
+        if few:
+            limit = self._few
         if not limit.enter():
             environ[FULL] = True
             return WsgiAnswer(self._app, environ, b"")
         try:
-            if path == "/predict" and len(body) <= _SMALL:
+            if few:
                 if len(requests) > 1:
                     # All that came at the same time are let in or refused, and then answered.
                     await asyncio.sleep(0)
                 return WsgiAnswer(self._app, environ, body)
             loop = asyncio.get_running_loop()
-            threads = self._threads[path]
             return await loop.run_in_executor(threads, WsgiAnswer, self._app, environ, body)
         finally:
             limit.leave()

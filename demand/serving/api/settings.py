@@ -31,7 +31,10 @@ class ApiSettings:
     ads
         Most ads in a request; 413 beyond. This bounds the time of an answer, too.
     in_flight
-        Requests that a worker answers at a time; 503 beyond.
+        Requests of a few ads that a worker has at a time, all but one waiting some
+        milliseconds for their turn; 503 beyond.
+    batches
+        Larger requests that a worker has at a time; 503 beyond.
     passed_on
         Requests that a worker has with the model server at a time, those included that
         wait until one that was killed is back; 503 beyond.
@@ -48,7 +51,8 @@ class ApiSettings:
 
     body_bytes: int = 16 * 2**20
     ads: int = 10_000
-    in_flight: int = 16
+    in_flight: int = 64
+    batches: int = 16
     passed_on: int = 128
     workers: int = 1
     token: str | None = None

@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-import asyncio
 import gc
 import os
 import signal
 import socket
 import sys
-import time
 from collections.abc import Callable
 from typing import Any, ClassVar
 
 from gunicorn.app.base import BaseApplication
 from uvicorn_worker import UvicornWorker
 
+from demand.serving.api.accepting import Server
 from demand.serving.api.connections import ImpatientProtocol
 from demand.serving.api.front import Front
 from demand.serving.api.settings import ApiSettings
@@ -25,17 +24,14 @@ Follow = Callable[[], None]
 _KEEP_ALIVE_S = 75
 _GRACE_S = 15
 _SILENT_S = 60
-_TOLD_AGAIN_S = 10.0
 _BACKLOG = 2048  # as gunicorn's
 
 
 class EventLoopWorker(UvicornWorker):  # type: ignore[misc]
     """uvicorn in a process of gunicorn's, with nothing that this API has no use for."""
 
-    # uvloop takes a tenth less time for a request, but accepts one connection a turn:
-    # under a flood of them some waited 18 s to be heard at all.
     CONFIG_KWARGS: ClassVar[dict[str, Any]] = {
-        "loop": "asyncio",
+        "loop": "uvloop",
         "http": ImpatientProtocol,
         "ws": "none",
         "lifespan": "off",
@@ -48,8 +44,9 @@ class EventLoopWorker(UvicornWorker):  # type: ignore[misc]
     }
 
     async def _serve(self) -> None:
-        asyncio.get_running_loop().set_exception_handler(_told_once())
-        await super()._serve()
+        self.config.app = self.wsgi
+        self._install_sigquit_handler()
+        await Server(self.config).serve(sockets=self.sockets)
 
     async def callback_notify(self) -> None:
         """Say that this process lives, and end it where its master does not."""
@@ -73,22 +70,6 @@ class EventLoopWorker(UvicornWorker):  # type: ignore[misc]
         if sys.platform == "linux":
             self.sockets: list[Any] = [*self.sockets, *map(_beside, self.sockets)]
         super().init_process()
-
-
-def _told_once() -> Callable[[asyncio.AbstractEventLoop, dict[str, Any]], None]:
-    """Return what tells of errors of the loop, but of one that repeats only from time to time.
-
-    Where no descriptor is left, each connection that waits is one, thousands of times a second.
-    """
-    told: dict[str, float] = {}
-
-    def tell(loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
-        now, message = time.monotonic(), context["message"]
-        if now > told.get(message, 0.0):
-            told[message] = now + _TOLD_AGAIN_S
-            loop.default_exception_handler(context)
-
-    return tell
 
 
 def _beside(shared: Any) -> socket.socket:
