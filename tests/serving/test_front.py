@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import re
 import socket
@@ -16,7 +17,7 @@ import requests
 import uvicorn
 from prometheus_client import CollectorRegistry, Gauge
 
-from demand.serving.api import connections
+from demand.serving.api import accepting, connections
 from demand.serving.api.accepting import Server
 from demand.serving.api.application import create_app
 from demand.serving.api.champions import Serving
@@ -56,13 +57,29 @@ class Upstream(ModelServerUpstream):
         return Answer(200, {"content-type": "text/plain"}, str(len(body or b"")).encode())
 
 
+class Exhausted:
+    """A listening socket in a process that has no descriptor left, for some tries."""
+
+    def __init__(self, listener: socket.socket, tries: int) -> None:
+        self._listener, self.tries = listener, tries
+
+    def accept(self) -> Any:
+        self.tries -= 1
+        if self.tries >= 0:
+            raise OSError(errno.EMFILE, "Too many open files")
+        return self._listener.accept()
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._listener, name)
+
+
 @contextmanager
-def served(app: Any) -> Iterator[int]:
+def served(app: Any, wrap: Callable[[socket.socket], Any] = lambda each: each) -> Iterator[int]:
     """Serve an ASGI application as the workers do; yield the port."""
     config = uvicorn.Config(app, log_config=None, **EventLoopWorker.CONFIG_KWARGS)
     server = Server(config)
     with listen("127.0.0.1", 0) as listener:
-        thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]})
+        thread = threading.Thread(target=server.run, kwargs={"sockets": [wrap(listener)]})
         thread.start()
         try:
             yield listener.getsockname()[1]
@@ -367,6 +384,24 @@ def test_a_client_that_does_not_read_is_let_go() -> None:
         except ConnectionResetError:
             pass
         assert found < 2**26
+
+
+def test_where_no_descriptor_is_left_it_tries_again_after_a_pause(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(accepting, "_PAUSE_S", 0.2)
+
+    def app(_: Environ, start: Callable[..., Any]) -> list[bytes]:
+        start("204 No Content", [])
+        return []
+
+    begun = time.monotonic()
+    with served(Front(app, LIMITS, gauge()), lambda each: Exhausted(each, 3)) as port:
+        assert requests.get(f"http://127.0.0.1:{port}/", timeout=10).status_code == 204
+    assert time.monotonic() - begun > 0.6
+    assert [record.levelname for record in caplog.records if "Too many" in record.message] == (
+        ["WARNING"] * 3
+    )
 
 
 def test_the_environment_is_that_of_wsgi() -> None:
