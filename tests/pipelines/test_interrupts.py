@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import sys
 import time
 import types
 
@@ -50,6 +51,38 @@ def test_ctrl_c_waits_for_the_end_of_a_transaction() -> None:
     with pytest.raises(KeyboardInterrupt), interrupted_between_transactions():
         transact_and_wait()
     assert done == [True]
+
+
+class Fleeting:
+    """Presses Ctrl-C where an exception is only printed, as in a library's callback."""
+
+    def __del__(self) -> None:
+        press_ctrl_c()
+
+
+def test_ctrl_c_comes_again_where_its_exception_was_lost(capsys: pytest.CaptureFixture) -> None:
+    def lose_and_wait() -> None:
+        Fleeting()
+        wait_for_it()
+
+    with pytest.raises(KeyboardInterrupt), interrupted_between_transactions():
+        lose_and_wait()
+    assert capsys.readouterr().err == ""
+
+
+def test_other_exceptions_that_are_lost_are_told_as_before(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    told: list[object] = []
+    monkeypatch.setattr(sys, "unraisablehook", lambda lost: told.append(lost.exc_type))
+
+    class Broken:
+        def __del__(self) -> None:
+            raise ValueError
+
+    with interrupted_between_transactions():
+        Broken()
+    assert told == [ValueError]
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
