@@ -400,10 +400,15 @@ def test_a_file_is_no_model(tmp_path: Path) -> None:
         Predictor.load(tmp_path / "model")
 
 
-def test_an_answer_says_what_each_question_says(answers: np.ndarray) -> None:
+def complete_model(answers: np.ndarray) -> Predictor:
+    """Return a model with intervals and ranks."""
     outcomes = np.random.default_rng(0).random(len(ADS))
     intervals = fit_intervals(answers, outcomes, ADS["parent_category_name"].tolist())
-    model = ranked(tiny_predictor().with_intervals(intervals), ADS)
+    return ranked(tiny_predictor().with_intervals(intervals), ADS)
+
+
+def test_an_answer_says_what_each_question_says(answers: np.ndarray) -> None:
+    model = complete_model(answers)
     asked = records(ADS)
     found = model.answer(AdColumns.from_typed(typed_records(asked)))
     frame = frame_from_records(asked)
@@ -416,9 +421,7 @@ def test_an_answer_says_what_each_question_says(answers: np.ndarray) -> None:
 
 
 def test_an_answer_to_one_ad_is_that_of_a_batch(answers: np.ndarray) -> None:
-    outcomes = np.random.default_rng(0).random(len(ADS))
-    intervals = fit_intervals(answers, outcomes, ADS["parent_category_name"].tolist())
-    model = ranked(tiny_predictor().with_intervals(intervals), ADS)
+    model = complete_model(answers)
     asked = records(ADS)
     together = model.answer(AdColumns.from_typed(typed_records(asked)))
     alone = [model.answer(AdColumns.from_typed(typed_records([ad]))) for ad in asked]

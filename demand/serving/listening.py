@@ -8,11 +8,12 @@ listens on it at once, and hands the socket over.
 from __future__ import annotations
 
 import socket
+from typing import Any
 
 from demand.errors import ServingError
 
 _PORTS_TRIED = 100
-_BACKLOG = 2048  # as uvicorn's
+_BACKLOG = 2048  # as uvicorn's and gunicorn's
 
 
 def listen(host: str, port: int) -> socket.socket:
@@ -52,6 +53,21 @@ def listen_near(host: str, wanted: int) -> socket.socket:
         f"{problems[0]}, nor on the {len(problems) - 1} ports after it: change deploy.host or "
         "deploy.port in the config"
     )
+
+
+def listen_beside(shared: Any) -> socket.socket:
+    """Return another socket at the same address: the kernel deals connections out to both.
+
+    Only Linux does. From now on others may share the address, which they could not before:
+    a port that was taken had to show.
+    """
+    shared.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+    own = socket.socket(shared.family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
+    for option in (socket.SO_REUSEADDR, socket.SO_REUSEPORT):
+        own.setsockopt(socket.SOL_SOCKET, option, 1)
+    own.bind(shared.getsockname())
+    own.listen(_BACKLOG)
+    return own
 
 
 def inherited(descriptor: int) -> socket.socket:

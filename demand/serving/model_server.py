@@ -19,10 +19,10 @@ import asyncio
 import json
 import logging
 import sys
-from collections.abc import Awaitable, Callable, MutableMapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
@@ -36,12 +36,11 @@ from demand.serving.payload import frame_from_payload
 from demand.serving.supervisor import end_with_supervisor, tell_ready
 from demand.serving.tracking import quiet_mlflow
 
+if TYPE_CHECKING:
+    from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
 VERSION_HEADER = "demand-model-version"
 
-Message = MutableMapping[str, Any]
-Receive = Callable[[], Awaitable[Message]]
-Send = Callable[[Message], Awaitable[None]]
-App = Callable[[Message, Receive, Send], Awaitable[None]]
 
 _GRACE_S = 10
 _log = logging.getLogger("demand.model_server")
@@ -103,12 +102,12 @@ class ModelServer:
 
         self._model = model
         self._predictor: Predicts = model.get_raw_model()
-        self._mlflow: App = scoring_server.init(model)
+        self._mlflow: ASGIApp = scoring_server.init(model)
         self._header = (VERSION_HEADER.encode(), version.encode())
         self._limits = limits or Limits()
         self._told = {"/market": facts.market, "/card": facts.card}
 
-    async def __call__(self, scope: Message, receive: Receive, send: Send) -> None:
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer ``POST /invocations`` and what is told of the model; all else is MLflow's."""
 
         async def send_with_version(message: Message) -> None:
@@ -140,7 +139,7 @@ class ModelServer:
         )
         await send({"type": "http.response.body", "body": answer})
 
-    async def _invoked(self, scope: Message, receive: Receive) -> bytes:
+    async def _invoked(self, scope: Scope, receive: Receive) -> bytes:
         body = await self._body(receive)
         content_type = dict(scope["headers"]).get(b"content-type", b"").decode("latin-1")
         answering = asyncio.to_thread(self._answer, body, content_type)

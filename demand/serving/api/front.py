@@ -9,9 +9,9 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable, MutableMapping, Sized
+from collections.abc import Sized
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any
+from typing import TYPE_CHECKING
 
 from prometheus_client import Gauge
 
@@ -19,11 +19,10 @@ from demand.serving.api.connections import REQUESTS
 from demand.serving.api.overload import Admission, Room
 from demand.serving.api.settings import ApiSettings
 from demand.serving.api.surroundings import FULL, STARTED, has_token
-from demand.serving.api.wsgi import Environ, Scope, Wsgi, WsgiAnswer, environment
+from demand.serving.api.wsgi import Environ, Wsgi, WsgiAnswer, environment
 
-Message = MutableMapping[str, Any]
-Receive = Callable[[], Awaitable[Message]]
-Send = Callable[[Message], Awaitable[None]]
+if TYPE_CHECKING:
+    from starlette.types import Message, Receive, Scope, Send
 
 # A body of so many bytes is answered in some milliseconds: a dozen ads with long texts, or
 # hundreds that are hardly more than a category.

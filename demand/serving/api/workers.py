@@ -5,7 +5,6 @@ from __future__ import annotations
 import gc
 import os
 import signal
-import socket
 import sys
 from collections.abc import Callable
 from typing import Any, ClassVar
@@ -18,6 +17,7 @@ from demand.serving.api.connections import ImpatientProtocol
 from demand.serving.api.front import Front
 from demand.serving.api.settings import ApiSettings
 from demand.serving.api.telemetry import forget_worker
+from demand.serving.listening import listen_beside
 
 Follow = Callable[[], None]
 
@@ -25,7 +25,6 @@ _KEEP_ALIVE_S = 75
 _GRACE_S = 15
 _SILENT_S = 60
 _SWITCH_S = 0.0005
-_BACKLOG = 2048  # as gunicorn's
 
 
 class EventLoopWorker(UvicornWorker):  # type: ignore[misc]
@@ -69,23 +68,11 @@ class EventLoopWorker(UvicornWorker):  # type: ignore[misc]
         only Linux does.
         """
         if sys.platform == "linux":
-            self.sockets: list[Any] = [*self.sockets, *map(_beside, self.sockets)]
+            self.sockets: list[Any] = [*self.sockets, *map(listen_beside, self.sockets)]
         # By itself a thread with a batch gives the interpreter on after 5 ms, at every step of
         # a request that takes half of one.
         sys.setswitchinterval(_SWITCH_S)
         super().init_process()
-
-
-def _beside(shared: Any) -> socket.socket:
-    """Return another socket that listens at the same address."""
-    # Only now may others share it: before, a port that was taken had to show.
-    shared.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
-    own = socket.socket(shared.family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
-    for option in (socket.SO_REUSEADDR, socket.SO_REUSEPORT):
-        own.setsockopt(socket.SOL_SOCKET, option, 1)
-    own.bind(shared.getsockname())
-    own.listen(_BACKLOG)
-    return own
 
 
 class Gunicorn(BaseApplication):  # type: ignore[misc]

@@ -8,12 +8,14 @@ from __future__ import annotations
 
 import io
 import sys
-from collections.abc import Callable, Iterable, MutableMapping
-from typing import Any
+from collections.abc import Callable, Iterable
+from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote_to_bytes
 
+if TYPE_CHECKING:
+    from starlette.types import Scope
+
 Environ = dict[str, Any]
-Scope = MutableMapping[str, Any]
 Wsgi = Callable[[Environ, Callable[..., Any]], Iterable[bytes]]
 
 _HAS_NAME = {b"content-type": "CONTENT_TYPE", b"content-length": "CONTENT_LENGTH"}
