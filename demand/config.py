@@ -18,6 +18,10 @@ Count = Annotated[int, Field(ge=1)]
 Seed = Annotated[int, Field(ge=0, lt=2**32)]  # as scikit-learn's; torch's may be longer
 
 
+# How far a training run goes.
+Until = Literal["evaluate", "promote", "deploy"]
+
+
 class Settings(BaseModel):
     """Base of all sections: strict kinds, no unknown keys, immutable."""
 
@@ -54,12 +58,9 @@ class SplitSettings(Settings):
 class FeatureSettings(Settings):
     """How ads become arrays."""
 
-    text_encoder: Literal["ngrams", "gru", "attention"] = "ngrams"
     buckets: Annotated[int, Field(ge=1, le=2**24)] = 2**20
     word_letters: Count = 6
     description_letters_max: Count = 400
-    sequence_words_max: Count = 40
-    sequence_buckets: Annotated[int, Field(ge=2, le=2**20)] = 2048
     price_bins: Count = 16
     piecewise_bins: Count = 8
     statistics_shrinkage: Positive = 20.0
@@ -72,7 +73,6 @@ class TrainingSettings(Settings):
     penalty: Positive = 0.45
     wide_weights: Count = 20_000
     hidden: list[Count] = Field(default_factory=lambda: [32, 16], min_length=1)
-    embedding: Count = 16
     dropout: Annotated[float, Field(ge=0.0, lt=1.0)] = 0.2
     learning_rate: Positive = 0.003
     weight_decay: Annotated[float, Field(ge=0.0)] = 0.3
@@ -117,6 +117,7 @@ class DeploySettings(Settings):
 
     host: str = "127.0.0.1"
     port: Annotated[int, Field(ge=1, le=65535)] = 8790
+    allowed_hosts: list[str] = []
     startup_timeout_s: Positive = 120.0
     sample_ads: Count = 16
     tolerance: Positive = 1e-6

@@ -22,23 +22,47 @@ class AdsFileError(DemandError):
     """A file of ads cannot be read as ads: missing, binary, truncated, wrong columns."""
 
 
+class AdsRowError(AdsFileError):
+    """One row makes a table unreadable: it has too many or too few fields, or is a header.
+
+    ``row`` is its position among those below the header, from 0.
+    """
+
+    def __init__(self, message: str, row: int) -> None:
+        super().__init__(message)
+        self.row = row
+
+
+class AdsBombError(AdsFileError):
+    """A file unpacks to more than is allowed, or to far more than any table of ads would.
+
+    ``what`` is too much, with the file's name; the way out is for somebody who has the file.
+    """
+
+    def __init__(self, what: str, way_out: str) -> None:
+        super().__init__(f"{what}: {way_out}")
+        self.what = what
+
+
 class AdError(DemandError):
     """What came as ads, but not in a file, is none: a wrong, unknown or missing field.
 
-    Parameters
-    ----------
-    problem
-        What is wrong, with the field's name, but without the ad's position.
-    field
-        The field concerned, None where it is the whole ad or all of them.
-    row
-        Position of the ad among those that came together, from 0, or None.
+    The problem has the field's name, but not the ad's position among those that came together,
+    ``row``, from 0. ``field`` is None where it is the whole ad or all of them.
     """
 
     def __init__(self, problem: str, *, field: str | None = None, row: int | None = None) -> None:
         super().__init__(problem if row is None else f"ad {row}: {problem}")
         self.field = field
         self.row = row
+
+
+class TooLargeError(AdError):
+    """What came as ads is more than is allowed: too many of them, or too many bytes unpacked."""
+
+
+class UnsupportedFormatError(DemandError):
+    """What came as ads is in a format, an encoding or a compression that is not read here."""
 
 
 class ConfigError(DemandError):
@@ -60,12 +84,8 @@ class ServingError(DemandError):
 class GateRefusal(DemandError):
     """A gate said no: the run ends with exit status 2 and nothing that served changes.
 
-    Parameters
-    ----------
-    gate
-        Which gate: ``data``, ``checks``, ``rmse``, ``champion`` or ``production``.
-    reason
-        One line: what was observed, what was demanded.
+    The gate is ``data``, ``checks``, ``rmse``, ``champion`` or ``production``; the reason, in
+    one line, says what was observed and what was demanded.
     """
 
     exit_status = EXIT_GATE

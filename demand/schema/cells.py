@@ -1,8 +1,17 @@
-"""What one cell of a file, or one text or date of a request, means: the parser of both.
+r"""What one cell of a file, or one text or date of a request, means: the parser of both.
 
 Every parser takes the text of a cell and returns its typed value and a reason: None
 where the cell is understood (or empty, then the value is the kind's missing value),
 and otherwise the reason why not, in words that fit after "row 7, price: ".
+
+One list of spellings of "no value" (:data:`MISSING_WORDS`: NULL, None, NaN, NA, ``\N``, …, in
+any case) holds for numbers, dates and texts, in files and in requests, if the whole cell is
+one. A title and an ``item_id`` are their writer's own words: of these spellings only ``\N``,
+which databases write and nobody else, is no value there, and "None" is a title.
+
+Categories, params and places are looked up in lists, so they are brought to one form: a run
+of white space of any kind (no-break, thin, …) is one space, none is left at the ends, and
+characters that nobody sees (zero-width, soft hyphens, byte order marks) are gone.
 """
 
 from __future__ import annotations
@@ -10,6 +19,7 @@ from __future__ import annotations
 import datetime
 import math
 import re
+import unicodedata
 from collections.abc import Callable
 from functools import lru_cache
 from typing import Any
@@ -17,15 +27,24 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from demand.ads import Kind
+from demand.schema.columns import Column, Kind
 
 NOT_A_DATE = np.datetime64("NaT", "ns")
 # The reason of a text that has not even the form of a date.
 UNLIKE_A_DATE = "not a date like 2017-03-28"
 
-# Spellings of "no value" that pandas, R and databases write into columns of numbers and
-# dates. In a text column they are words like any other.
-_MISSING_WORDS = frozenset({"", "nan", "na", "n/a", "nat", "null", "none"})
+# How pandas, R, databases and their clients spell "no value"; compared in lower case.
+MISSING_WORDS = frozenset(
+    {"nan", "na", "n/a", "nat", "null", "none", "\\n", "<na>", "#n/a", "<null>", "(null)", "[null]"}
+)
+# MySQL and PostgreSQL write this for a missing value of any column.
+_DATABASE_NULL = "\\N"
+# Soft hyphen; zero-width characters; marks of direction; joiners; byte order mark.
+_UNSEEN = re.compile(
+    "[\u00ad\u061c\u180e\u200b-\u200f\u202a-\u202e\u2060-\u2064\u2066-\u2069\ufeff]"
+)
+# What a page writes where a line must not be broken.
+_HYPHENS = re.compile("[\u2010\u2011]")
 _NUMBER = re.compile(r"[+-]?(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE][+-]?[0-9]+)?")
 _DECIMAL_COMMA = re.compile(r"[+-]?[0-9][0-9\s'.]*,[0-9]+")
 _GROUPED = re.compile(r"[+-]?[0-9]{1,3}(?:[\s'_,][0-9]{3})+(?:\.[0-9]*)?")
@@ -33,6 +52,9 @@ _DATE = re.compile(
     r"([0-9]{4}-[0-9]{2}-[0-9]{2})"
     r"(?:[T ][0-9]{2}:[0-9]{2}(?::[0-9]{2}(?:\.[0-9]+)?)?(?:Z|[+-][0-9]{2}:?[0-9]{2})?)?"
 )
+# No spelling of "no value" is longer, white space around it included.
+_PADDED_MAX = 20
+_CATEGORY_LENGTH_MAX = 200
 # A double has 17 significant digits; anything this long was never one.
 _NUMBER_LENGTH_MAX = 100
 # With a time of nanoseconds and a zone it has 35 characters.
@@ -41,17 +63,47 @@ _DATE_LENGTH_MAX = 40
 _YEAR_MIN, _YEAR_MAX = 1678, 2261
 
 
+def is_missing_word(text: str) -> bool:
+    """Say whether a text, but for white space around it, is a spelling of "no value"."""
+    return len(text) <= _PADDED_MAX and text.strip().lower() in MISSING_WORDS
+
+
 def parse_text(cell: str) -> tuple[str | None, str | None]:
-    """Return the text as written, or None where it is empty or only white space.
+    """Return the text as written, or None where it is blank or a spelling of "no value".
 
     NUL characters, which no ad contains and many programs choke on, are removed and
     named in the reason.
     """
+    text, reason = parse_verbatim(cell)
+    return (None if text is not None and is_missing_word(text) else text), reason
+
+
+def parse_verbatim(cell: str) -> tuple[str | None, str | None]:
+    r"""As :func:`parse_text`, but of the spellings of "no value" only ``\N`` is none."""
     reason = None
     if "\0" in cell:
         cell = cell.replace("\0", "")
         reason = "NUL byte in the text"
-    return (None if not cell or cell.isspace() else cell), reason
+    is_null = len(cell) <= _PADDED_MAX and cell.strip() == _DATABASE_NULL
+    if not cell or cell.isspace() or is_null:
+        return None, reason
+    return cell, reason
+
+
+def parse_category(cell: str) -> tuple[str | None, str | None]:
+    """As :func:`parse_text`, in the one form that a value of a list has.
+
+    White space is single spaces, composed characters are composed (NFC), no-break hyphens
+    are hyphens, and what nobody sees is gone.
+    """
+    return _category(cell) if len(cell) <= _CATEGORY_LENGTH_MAX else _category.__wrapped__(cell)
+
+
+# There are some thousands of categories, params and cities; a long text is none of them.
+@lru_cache(maxsize=1 << 14)
+def _category(cell: str) -> tuple[str | None, str | None]:
+    seen = _HYPHENS.sub("-", _UNSEEN.sub("", cell))
+    return parse_text(unicodedata.normalize("NFC", " ".join(seen.split())))
 
 
 def parse_number(cell: str) -> tuple[float, str | None]:
@@ -68,7 +120,7 @@ def parse_number(cell: str) -> tuple[float, str | None]:
         if value == 0.0 and text.startswith("-"):
             return math.nan, "negative zero: write 0"
         return value, None
-    if text.lower() in _MISSING_WORDS:
+    if not text or is_missing_word(text):
         return math.nan, None
     return math.nan, _why_no_number(text)
 
@@ -90,9 +142,8 @@ def _why_no_number(text: str) -> str:
 def parse_integer(cell: str) -> tuple[float, str | None]:
     """Return a whole number as float64, NaN where missing; ``1008.0`` is whole."""
     value, reason = parse_number(cell)
-    if reason is None and not math.isnan(value) and not value.is_integer():
-        return math.nan, "not a whole number"
-    return value, reason
+    whole = math.isnan(value) or value.is_integer()
+    return (value, reason) if whole else (math.nan, "not a whole number")
 
 
 def parse_date(cell: str) -> tuple[np.datetime64, str | None]:
@@ -110,7 +161,7 @@ def _day(cell: str) -> tuple[np.datetime64, str | None]:
     text = cell.strip()
     match = _DATE.fullmatch(text)
     if match is None:
-        if text.lower() in _MISSING_WORDS:
+        if not text or is_missing_word(text):
             return NOT_A_DATE, None
         return NOT_A_DATE, UNLIKE_A_DATE
     try:
@@ -122,12 +173,16 @@ def _day(cell: str) -> tuple[np.datetime64, str | None]:
     return np.datetime64(day, "ns"), None
 
 
-PARSERS: dict[Kind, Callable[[str], tuple[Any, str | None]]] = {
-    "text": parse_text,
-    "number": parse_number,
-    "integer": parse_integer,
-    "date": parse_date,
-}
+Parser = Callable[[str], tuple[Any, str | None]]
+
+
+def parser_of(column: Column) -> Parser:
+    """Return the parser of a column's cells."""
+    if column.kind == "text":
+        named = parse_verbatim if column.verbatim else parse_text
+        return parse_category if column.category else named
+    return {"number": parse_number, "integer": parse_integer, "date": parse_date}[column.kind]
+
 
 DTYPES: dict[Kind, np.dtype[Any]] = {
     "text": np.dtype("object"),
@@ -136,18 +191,14 @@ DTYPES: dict[Kind, np.dtype[Any]] = {
     "date": np.dtype("datetime64[ns]"),
 }
 
-_MISSING: dict[Kind, npt.NDArray[Any]] = {
-    "number": np.array([math.nan]),
-    "integer": np.array([math.nan]),
-    "date": np.array([NOT_A_DATE]),
-}
+_NO_NUMBER, _NO_DATE = np.array([math.nan]), np.array([NOT_A_DATE])
 
 
 def missing_values(kind: Kind, rows: int) -> npt.NDArray[Any]:
     """Return an array of shape (rows,) in which every value is missing."""
     if kind == "text":
         return np.empty(rows, dtype=object)  # of None
-    return _MISSING[kind].repeat(rows)
+    return (_NO_DATE if kind == "date" else _NO_NUMBER).repeat(rows)
 
 
 def typed_array(kind: Kind, values: list[Any]) -> npt.NDArray[Any]:

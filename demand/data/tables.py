@@ -2,83 +2,139 @@
 
 from __future__ import annotations
 
-import contextlib
 import csv
 import itertools
 import shlex
+import threading
 from collections import Counter
 from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from demand.errors import AdsFileError
-from demand.ingestion.archives import OpenedAds
+from demand.data.archives import OpenedAds
+from demand.errors import AdsFileError, AdsRowError
+from demand.schema.columns import COLUMN
 
 if TYPE_CHECKING:
     from _csv import Reader as CsvReader
-
-    import pyarrow as pa
 
 CHUNK_ROWS = 4_000
 # One line, and one quoted text, of a CSV file. No ad comes near it, but an unclosed
 # quote would otherwise take the rest of the file for one text.
 TEXT_BYTES_MAX = 16 * 2**20
+# Columns, or groups of rows, in one file; pages have as many columns as files of ads have.
+COLUMNS_MAX = 100_000
 
+# More delimiters in a line than in any ad: each may become an object.
+_FIELDS_MAX = 200_000
+_TWICE_LENGTH_MAX = 300
+# Of the csv module, for texts; threads would put back what others have set.
+_LIMIT = threading.Lock()
 _UTF8_BOM = b"\xef\xbb\xbf"
 _CONTROLS = frozenset(range(32)) - frozenset(b"\t\n\r")
 _DELIMITERS = {";": "semicolons", "\t": "tabs", "|": "vertical bars"}
 
 
 @dataclass(frozen=True)
+class Bounds:
+    """What may come out: bytes of the texts, as CSV has them, rows (None: all), and columns."""
+
+    unpacked_bytes: int
+    rows: int | None = None
+    columns: int = COLUMNS_MAX
+
+
+@dataclass(frozen=True)
 class Chunk:
-    """Some consecutive rows: ``columns[name][j]`` is the text of row j, "" where missing.
+    """Some consecutive rows."""
 
-    ``lines[j]`` is the line of the file in which row j begins, counted from 1; None
-    where the format has no lines.
-    """
-
-    columns: dict[str, Sequence[str]]
-    lines: Sequence[int] | None
+    columns: dict[str, Sequence[str]]  # a text for each row, "" where missing
+    lines: Sequence[int] | None  # in which rows begin, from 1; None where the format has none
     rows: int
+    # Lines, or rows from 1, that were left out because they say the header again.
+    headers: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True)
 class Table:
-    """A header and the rows below it.
-
-    ``read(names)`` yields the rows of the columns named, once and in order.
-    """
+    """A header and the rows below it."""
 
     header: tuple[str, ...]
+    # Yields the rows of the columns named, once and in order.
     read: Callable[[Collection[str]], Iterator[Chunk]]
 
 
-def open_table(opened: OpenedAds, max_bytes: int) -> Table:
+def open_table(opened: OpenedAds, bounds: Bounds) -> Table:
     """Read the header now and the rows when they are asked for.
+
+    A row that says the header again, as where two exports were put one after the other, is
+    left out.
 
     Raises
     ------
+    AdsBombError
+        Parquet of more than the bounds allow; a CSV file's bytes are counted as they come.
+    AdsRowError
+        While rows are read: one has too few or too many fields, or is a header of another
+        table.
     AdsFileError
         Now or while the rows are read: binary content, no UTF-8, columns separated
         by something other than commas, a column name that is there twice, broken
-        quoting, a row with too few or too many fields, a damaged Parquet file, a
-        Parquet column of a type that is no text, number or date.
+        quoting, a damaged Parquet file, a Parquet column of a type that is no text,
+        number or date.
     """
-    table = _open_parquet(opened, max_bytes) if opened.is_parquet else _open_csv(opened)
+    if opened.is_parquet:
+        from demand.data.parquet import open_parquet  # with pyarrow, which images lack
+
+        table = open_parquet(opened, bounds)
+    else:
+        table = _open_csv(opened)
     twice = [repr(name) for name, count in Counter(table.header).items() if count > 1]
     if twice:
         raise AdsFileError(
-            f"{opened.name}: {', '.join(twice)} is the name of more than one column: "
-            "rename or remove one of them"
+            f"{opened.name}: {', '.join(twice)[:_TWICE_LENGTH_MAX]} is the name of more than "
+            "one column: rename or remove one of them"
         )
-    return table
+
+    def read(wanted: Collection[str]) -> Iterator[Chunk]:
+        rows = 0
+        for chunk in table.read(wanted):
+            yield _without_headers(chunk, rows, opened.name)
+            rows += chunk.rows
+
+    return Table(table.header, read)
+
+
+def _without_headers(chunk: Chunk, first_row: int, name: str) -> Chunk:
+    """Leave out rows in which each column says its own name."""
+    categories = chunk.columns.get("category_name", ())
+    if COLUMN.keys().isdisjoint(categories):
+        return chunk
+    headers: dict[int, int] = {}
+    for row in (row for row, category in enumerate(categories) if category in COLUMN):
+        cells = {column: texts[row].strip("\ufeff ") for column, texts in chunk.columns.items()}
+        place = first_row + row + 1 if chunk.lines is None else chunk.lines[row]
+        if all(column == cell for column, cell in cells.items()):
+            headers[row] = place
+        elif sum(cell in COLUMN for cell in cells.values()) > 1:
+            where = "row" if chunk.lines is None else "line"
+            raise AdsRowError(
+                f"{name}, {where} {place}: a second header, of other columns or in another "
+                "order; make what is below it a file of its own",
+                first_row + row,
+            )
+    kept = [row not in headers for row in range(chunk.rows)]
+    return Chunk(
+        {name: list(itertools.compress(texts, kept)) for name, texts in chunk.columns.items()},
+        None if chunk.lines is None else list(itertools.compress(chunk.lines, kept)),
+        sum(kept),
+        tuple(headers.values()),
+    )
 
 
 def _open_csv(opened: OpenedAds) -> Table:
     stream, name = opened.stream, opened.name
-    sample = stream.peek(1)
-    _refuse_binary(sample, name)
-    _refuse_other_delimiter(sample, name)
+    _refuse_other_text(stream.peek(1), name)
     reader = csv.reader(_decoded_lines(opened), strict=True)
     rows, _ = _next_rows(reader, None, 1, name)
     if not rows:
@@ -87,8 +143,10 @@ def _open_csv(opened: OpenedAds) -> Table:
 
     def read(wanted: Collection[str]) -> Iterator[Chunk]:
         positions = [i for i, column in enumerate(header) if column in wanted]
+        before = 0
         while True:
-            rows, lines = _next_rows(reader, len(header), CHUNK_ROWS, name)
+            rows, lines = _next_rows(reader, len(header), CHUNK_ROWS, name, before)
+            before += len(rows)
             if not rows:
                 return
             cells = list(zip(*rows, strict=True))
@@ -98,12 +156,14 @@ def _open_csv(opened: OpenedAds) -> Table:
 
 
 def _next_rows(
-    reader: CsvReader, width: int | None, count: int, name: str
+    reader: CsvReader, width: int | None, count: int, name: str, before: int = 0
 ) -> tuple[list[list[str]], list[int]]:
     """Return up to ``count`` rows that are not blank, and the line where each begins."""
     rows: list[list[str]] = []
     lines: list[int] = []
-    with _long_texts():
+    # Quoted texts may be long; the limit belongs to the process, so it is put back.
+    with _LIMIT:
+        limit = csv.field_size_limit(TEXT_BYTES_MAX)
         try:
             while len(rows) < count:
                 start = reader.line_num + 1
@@ -113,15 +173,18 @@ def _next_rows(
                 if not row:
                     continue
                 if width is not None and len(row) != width:
-                    raise AdsFileError(
+                    raise AdsRowError(
                         f"{name}, line {start}: a row of {len(row)} fields under a header of "
                         f"{width}; is a text with a comma or line break not in quotes, or the "
-                        "file cut short?"
+                        "file cut short?",
+                        before + len(rows),
                     )
                 rows.append(row)
                 lines.append(start)
         except csv.Error as error:
             raise _broken_csv(error, start, reader.line_num, name) from error
+        finally:
+            csv.field_size_limit(limit)
     return rows, lines
 
 
@@ -138,40 +201,27 @@ def _broken_csv(error: csv.Error, start: int, line: int, name: str) -> AdsFileEr
     )
 
 
-@contextlib.contextmanager
-def _long_texts() -> Iterator[None]:
-    """Let quoted texts be long; the limit belongs to the process, so it is put back."""
-    before = csv.field_size_limit(TEXT_BYTES_MAX)
-    try:
-        yield
-    finally:
-        csv.field_size_limit(before)
+def _refuse_other_text(sample: bytes, name: str) -> None:
+    """Refuse what is no text at all, or text whose columns are separated by other signs.
 
-
-def _refuse_binary(sample: bytes, name: str) -> None:
-    """Refuse what is no text at all; a NUL byte further down is a flaw of one cell."""
+    A NUL byte further down than the first line is a flaw of one cell.
+    """
     first_line = sample.split(b"\n", 1)[0]
     try:
-        first_line.decode("utf-8")
+        header = first_line.decode("utf-8")
         suspicious = first_line
     except UnicodeDecodeError:
-        suspicious = sample
+        header, suspicious = first_line.decode("latin-1"), sample
     if _CONTROLS.intersection(suspicious):
         raise AdsFileError(
             f"{name} is a binary file, not CSV or Parquet: name the file with the ads"
         )
-
-
-def _refuse_other_delimiter(sample: bytes, name: str) -> None:
-    first_line = sample.split(b"\n", 1)[0]
-    if b"," in first_line:
-        return
-    for delimiter, word in _DELIMITERS.items():
-        if delimiter.encode() in first_line:
-            raise AdsFileError(
-                f"{name}: the columns are separated by {word} ({delimiter!r}), not by commas; "
-                "save it again as CSV with commas"
-            )
+    delimiter = next((sign for sign in _DELIMITERS if sign in header), ",")
+    if "," not in header and delimiter != ",":
+        raise AdsFileError(
+            f"{name}: the columns are separated by {_DELIMITERS[delimiter]} ({delimiter!r}), not "
+            "by commas; save it again as CSV with commas"
+        )
 
 
 def _decoded_lines(opened: OpenedAds) -> Iterator[str]:
@@ -186,6 +236,11 @@ def _decoded_lines(opened: OpenedAds) -> Iterator[str]:
             raise AdsFileError(
                 f"{opened.name}, line {number}: a line of over {TEXT_BYTES_MAX >> 20} MB is "
                 "not of a CSV file of ads; save the ads with one row per ad"
+            )
+        if line.count(b",") > _FIELDS_MAX:
+            raise AdsFileError(
+                f"{opened.name}, line {number}: a line of over {_FIELDS_MAX:,} commas is not of "
+                "a CSV file of ads; save the ads with one row per ad"
             )
         try:
             yield line.decode("utf-8")
@@ -208,63 +263,3 @@ def _encoding_error(line: bytes, number: int, start: int, opened: OpenedAds) -> 
         f"{where}this is not UTF-8, it looks like {encoding}; convert it: "
         f"iconv -f {encoding.upper()} -t UTF-8 {source} > {target}"
     )
-
-
-def _open_parquet(opened: OpenedAds, max_bytes: int) -> Table:
-    import pyarrow.parquet as pq
-
-    name = opened.name
-    with _parquet_errors(name):
-        file = pq.ParquetFile(opened.stream)
-        metadata = file.metadata
-        groups = range(metadata.num_row_groups)
-        size = sum(metadata.row_group(i).total_byte_size for i in groups)
-        header = tuple(file.schema_arrow.names)
-    if size > max_bytes:
-        raise AdsFileError(
-            f"{name} unpacks to {size / 1e9:.3g} GB, more than the {max_bytes / 1e9:.3g} GB "
-            "allowed: raise data.max_file_gb in the config if you trust it"
-        )
-
-    def read(wanted: Collection[str]) -> Iterator[Chunk]:
-        columns = [column for column in header if column in wanted]
-        with _parquet_errors(name):
-            for batch in file.iter_batches(batch_size=CHUNK_ROWS, columns=columns):
-                cells = {column: _as_text(batch.column(column), column, name) for column in columns}
-                yield Chunk(cells, None, batch.num_rows)
-
-    return Table(header, read)
-
-
-def _as_text(array: pa.Array, column: str, name: str) -> Sequence[str]:
-    """Write the values as a CSV file would have them; numbers in their shortest form."""
-    import pyarrow as pa
-    import pyarrow.compute as pc
-
-    kind = array.type
-    try:
-        if pa.types.is_dictionary(kind):
-            array = array.dictionary_decode()
-        if pa.types.is_floating(array.type):
-            array = pc.if_else(pc.is_nan(array), None, array)
-        texts: list[str] = pc.fill_null(pc.cast(array, pa.large_string()), "").to_pylist()
-    except (pa.ArrowNotImplementedError, pa.ArrowInvalid, UnicodeDecodeError) as error:
-        raise AdsFileError(
-            f"{name}: column {column!r} has the Parquet type {kind}, which cannot be read as text, "
-            f"number or date ({error})"
-        ) from error
-    return texts
-
-
-@contextlib.contextmanager
-def _parquet_errors(name: str) -> Iterator[None]:
-    """Turn what a damaged Parquet file raises into one message."""
-    import pyarrow as pa
-
-    try:
-        yield
-    except (pa.ArrowException, OSError) as error:
-        what = " ".join(str(error).split())
-        raise AdsFileError(
-            f"{name} is a damaged or truncated Parquet file ({what}): get it again"
-        ) from error

@@ -3,22 +3,20 @@
 from __future__ import annotations
 
 import contextlib
-import dataclasses
 import gzip
 import io
-import lzma
 import shutil
 import stat
 import struct
 import tempfile
 import zipfile
 import zlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, BinaryIO
+from typing import IO, Any, BinaryIO
 
-from demand.errors import AdsFileError
+from demand.errors import AdsBombError, AdsFileError
 
 # Kaggle's train.csv unpacks to 4 times its zip. Deflate cannot exceed 1032; above 200 a
 # text is one line repeated. Small files may be that (a test of equal rows), bombs are not.
@@ -26,6 +24,15 @@ RATIO_MAX = 200
 RATIO_FREE_BYTES = 32_000_000
 
 _ZIP, _ZIP_EMPTY, _GZIP, _PARQUET = b"PK\x03\x04", b"PK\x05\x06", b"\x1f\x8b", b"PAR1"
+# Only these are unpacked a bounded part at a time; of zipfile's other two a kilobyte may
+# come out as gigabytes at once.
+_METHODS_READ = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
+# From 4.4.5 of PKWARE's APPNOTE.
+_METHODS = {1: "Shrink", 6: "Implode", 9: "Deflate64", 12: "bzip2", 14: "LZMA"}
+_METHODS |= {93: "Zstandard", 95: "xz", 97: "WavPack", 98: "PPMd"}
+_ENCRYPTED, _AES = 1, 99
+_HEAD_BYTES = 512
+_TAR_MARK = slice(257, 262)
 _ARCHIVE_SUFFIXES = (".zip", ".gz", ".tgz", ".tar", ".7z", ".rar", ".bz2", ".xz", ".zst")
 _OTHER_FORMATS: tuple[tuple[bytes, str, str], ...] = (
     (b"7z\xbc\xaf\x27\x1c", "a 7z archive", "unpack it first"),
@@ -33,46 +40,41 @@ _OTHER_FORMATS: tuple[tuple[bytes, str, str], ...] = (
     (b"BZh", "a bzip2 archive", "unpack it first"),
     (b"\xfd7zXZ", "an xz archive", "unpack it first"),
     (b"\x28\xb5\x2f\xfd", "a zstd archive", "unpack it first"),
+    (b"\x04\x22\x4d\x18", "an LZ4 archive", "unpack it first"),
+    (b"\x1f\x9d", "a compress (.Z) archive", "unpack it first"),
+    (b"PK\x07\x08", "one part of a zip of several", "put the parts together and unpack them"),
+    (b"ARROW1", "an Arrow (Feather) file", "save it as Parquet"),
+    (b"ORC", "an ORC file", "save it as Parquet"),
+    (b"Obj\x01", "an Avro file", "save it as Parquet"),
+    (b"SQLite format 3\0", "an SQLite database", "export the table of ads as CSV"),
     (b"\xd0\xcf\x11\xe0", "an Excel workbook", "save it as CSV UTF-8 (comma delimited)"),
     (b"\xff\xfe", "UTF-16 text", "convert it: iconv -f UTF-16 -t UTF-8 FILE > FILE.utf8.csv"),
     (b"\xfe\xff", "UTF-16 text", "convert it: iconv -f UTF-16 -t UTF-8 FILE > FILE.utf8.csv"),
 )
-_DAMAGE = (
-    EOFError,
-    zlib.error,
-    lzma.LZMAError,
-    zipfile.BadZipFile,
-    gzip.BadGzipFile,
-    struct.error,
-    ValueError,
-)
+_DAMAGE = (EOFError, zlib.error, zipfile.BadZipFile, gzip.BadGzipFile, struct.error, ValueError)
 
 
 @dataclass(frozen=True)
 class OpenedAds:
-    """The unpacked bytes of a file of ads.
+    """The unpacked bytes of a file of ads."""
 
-    ``name`` is for messages; ``unpacked_name`` is what the file is called outside its
-    archive.
-    """
-
-    stream: io.BufferedReader
-    name: str
-    unpacked_name: str
+    stream: io.BufferedReader[Any]
+    name: str  # for messages
+    unpacked_name: str  # what the file is called outside its archive
     is_parquet: bool
+    packed_bytes: int  # what it takes as it lies there
+    position: Callable[[], int] = int  # how many of those have been read
 
 
 class _Limited(io.RawIOBase):
     """A stream that counts what it unpacks and stops before a limit is passed."""
 
     def __init__(
-        self, inner: IO[bytes] | gzip.GzipFile, name: str, packed_bytes: int, max_bytes: int
+        self, inner: IO[bytes] | gzip.GzipFile, name: str, packed: int, max_bytes: int
     ) -> None:
-        self._inner = inner
-        self._name = name
-        self._packed_bytes = packed_bytes
-        self._max_bytes = max_bytes
-        self._count = 0
+        refuse_size(f"{name} holds", packed, max_bytes)
+        self._inner, self._name = inner, name
+        self._packed, self._max_bytes, self._count = packed, max_bytes, 0
 
     def readable(self) -> bool:
         return True
@@ -81,9 +83,15 @@ class _Limited(io.RawIOBase):
         try:
             data = self._inner.read(len(buffer))
         except _DAMAGE as error:
+            # It begins as one; so says gzip of a second member that is none.
+            if str(error).startswith("Not a gzipped file"):
+                raise AdsFileError(
+                    f"{self._name} has other bytes behind its packed ads, or was written to "
+                    "twice: unpack it with gunzip, look at what comes out, and give that file"
+                ) from error
             raise _damaged(self._name, error) from error
         self._count += len(data)
-        _refuse_bomb(self._name, self._count, self._packed_bytes, self._max_bytes)
+        refuse_bomb(self._name, self._count, self._packed, self._max_bytes)
         buffer[: len(data)] = data
         return len(data)
 
@@ -93,14 +101,8 @@ def open_ads(path: Path, max_bytes: int) -> Iterator[OpenedAds]:
     """Open a CSV or Parquet file, plain or inside a zip or gz, as a stream of its bytes.
 
     What a file is, its first bytes say, not its name. Nothing is unpacked to memory as
-    a whole; a packed Parquet file is unpacked to a temporary file that has no name.
-
-    Parameters
-    ----------
-    path
-        The file.
-    max_bytes
-        Most bytes that may come out, packed or not.
+    a whole; a packed Parquet file is unpacked to a temporary file that has no name. No more
+    than ``max_bytes`` may come out, packed or not.
 
     Raises
     ------
@@ -109,27 +111,36 @@ def open_ads(path: Path, max_bytes: int) -> Iterator[OpenedAds]:
         ``max_bytes``, in another format, a damaged or encrypted archive, an archive
         inside an archive, a zip without exactly one CSV or Parquet file, or a bomb.
     """
-    size = _regular_file_size(path)
     try:
+        size = _regular_file_size(path)
         with contextlib.ExitStack() as stack:
-            file = stack.enter_context(path.open("rb"))
+            file: Any = stack.enter_context(path.open("rb"))
             head = file.read(4)
             file.seek(0)
+            inner: IO[bytes] | gzip.GzipFile = file
+            name, packed, unpacked_name, position = str(path), size, str(path), file.tell
             if head in (_ZIP, _ZIP_EMPTY):
-                opened = _open_zip(path, file, size, max_bytes, stack)
+                name, inner, packed, unpacked_name = _open_zip(path, file, size, max_bytes, stack)
             elif head.startswith(_GZIP):
-                opened = _open_gzip(path, file, size, max_bytes, stack)
-            else:
-                opened = _recognise(_limited(file, str(path), size, max_bytes), path, str(path))
-                if opened.is_parquet:
-                    # Parquet is read from its end: the file itself is handed over.
-                    file.seek(0)
-                    opened = dataclasses.replace(opened, stream=file)
-            if opened.is_parquet and opened.stream is not file:
-                opened = _seekable(opened, stack)
-            yield opened
+                # The length at a gz's end is modulo 4 GiB, and any four bytes where the file is
+                # cut: only what really comes out counts, and it is counted before it is used.
+                inner = gzip.GzipFile(fileobj=file)
+                unpacked_name = path.stem
+            limited = io.BufferedReader(_Limited(inner, name, packed, max_bytes), 1 << 18)
+            is_parquet = _is_parquet(limited, name)
+            if is_parquet:  # which is read from its end
+                if inner is not file:
+                    file = stack.enter_context(tempfile.TemporaryFile())
+                    shutil.copyfileobj(limited, file)
+                file.seek(0)
+            stream = file if is_parquet else limited
+            yield OpenedAds(stream, name, unpacked_name, is_parquet, packed, position)
+    except FileNotFoundError:
+        raise AdsFileError(f"there is no file {path}: check the path given by --data") from None
     except PermissionError as error:
-        raise _forbidden(path) from error
+        raise AdsFileError(
+            f"cannot read {path}: permission denied; chmod u+r it, or its folder u+x"
+        ) from error
     except OSError as error:
         raise AdsFileError(f"cannot read {path}: {error.strerror or error}") from error
 
@@ -138,11 +149,7 @@ def _regular_file_size(path: Path) -> int:
     """Return the size in bytes of what must be a regular file that is not empty."""
     try:
         status = path.stat()
-    except FileNotFoundError:
-        raise AdsFileError(f"there is no file {path}: check the path given by --data") from None
-    except PermissionError as error:
-        raise _forbidden(path) from error
-    except (OSError, ValueError) as error:
+    except ValueError as error:  # of a NUL byte in its name
         raise AdsFileError(f"cannot read {path}: {error}") from error
     if stat.S_ISDIR(status.st_mode):
         raise AdsFileError(f"{path} is a directory: name the file of ads in it")
@@ -153,32 +160,23 @@ def _regular_file_size(path: Path) -> int:
     return status.st_size
 
 
-def _forbidden(path: Path) -> AdsFileError:
-    return AdsFileError(f"cannot read {path}: permission denied; chmod u+r it, or its folder u+x")
-
-
-def _limited(
-    inner: IO[bytes] | gzip.GzipFile, name: str, packed: int, max_bytes: int
-) -> io.BufferedReader:
-    _refuse_size(name, packed, max_bytes)
-    return io.BufferedReader(_Limited(inner, name, packed, max_bytes), buffer_size=1 << 18)
-
-
-def _refuse_size(name: str, size: int, max_bytes: int) -> None:
+def refuse_size(told: str, size: int, max_bytes: int) -> None:
+    """Refuse more bytes than are allowed; ``told`` names the file, and ends in a verb."""
     if size > max_bytes:
-        raise AdsFileError(
-            f"{name} holds {size / 1e9:.3g} GB, more than the {max_bytes / 1e9:.3g} GB allowed: "
-            "raise data.max_file_gb in the config if you trust it"
+        raise AdsBombError(
+            f"{told} {size / 1e9:.3g} GB, more than the {max_bytes / 1e9:.3g} GB allowed",
+            "raise data.max_file_gb in the config if you trust it",
         )
 
 
-def _refuse_bomb(name: str, unpacked: int, packed: int, max_bytes: int) -> None:
+def refuse_bomb(name: str, unpacked: int, packed: int, max_bytes: int) -> None:
     """Refuse what unpacks to too much, or to far more than any table of ads would."""
-    _refuse_size(name, unpacked, max_bytes)
+    refuse_size(f"{name} holds", unpacked, max_bytes)
     if unpacked > RATIO_FREE_BYTES and unpacked > RATIO_MAX * packed:
-        raise AdsFileError(
+        raise AdsBombError(
             f"{name} looks like a decompression bomb: {packed} bytes unpack to {unpacked} or "
-            f"more, over {RATIO_MAX} times as much; if you trust it, unpack it yourself"
+            f"more, over {RATIO_MAX} times as much",
+            "if you trust it, unpack it yourself, or save it as plain CSV",
         )
 
 
@@ -190,20 +188,35 @@ def _damaged(name: str, error: Exception) -> AdsFileError:
 
 def _open_zip(
     path: Path, file: BinaryIO, size: int, max_bytes: int, stack: contextlib.ExitStack
-) -> OpenedAds:
+) -> tuple[str, IO[bytes], int, str]:
+    """Return the name for messages of the one member, its stream, packed size and own name."""
     try:
         archive = stack.enter_context(zipfile.ZipFile(file))
         member = _only_member(path, archive)
         name = f"{path} ({member.filename})"
         # The packed size too is only what the archive says of itself.
         packed = max(1, min(member.compress_size, size))
-        _refuse_bomb(name, member.file_size, packed, max_bytes)
-        if member.flag_bits & 1:
+        refuse_bomb(name, member.file_size, packed, max_bytes)
+        if member.flag_bits & _ENCRYPTED or member.compress_type == _AES:
             raise AdsFileError(f"{name} is encrypted: unpack it first, with its password")
+        if member.compress_type not in _METHODS_READ:
+            method = _METHODS.get(member.compress_type, f"method {member.compress_type}")
+            raise AdsFileError(
+                f"{name} is packed with {method}, which is not read here: unpack it first, or "
+                "pack it anew with Deflate, as zip does"
+            )
         inner = stack.enter_context(archive.open(member))
-    except (*_DAMAGE, NotImplementedError) as error:
+    except NotImplementedError as error:
+        raise AdsFileError(
+            f"{path} uses a feature of zip that is not read here ({error}): unpack it first"
+        ) from error
+    except _DAMAGE as error:
+        if "multiple disks" in str(error):
+            raise AdsFileError(
+                f"{path} is one part of a zip of several: put the parts together and unpack them"
+            ) from error
         raise _damaged(str(path), error) from error
-    return _recognise(_limited(inner, name, packed, max_bytes), path, name, member.filename)
+    return name, inner, packed, member.filename
 
 
 def _only_member(path: Path, archive: zipfile.ZipFile) -> zipfile.ZipInfo:
@@ -230,21 +243,9 @@ def _only_member(path: Path, archive: zipfile.ZipFile) -> zipfile.ZipInfo:
     raise AdsFileError(f"{path} holds no .csv and no .parquet file: pack the table of ads itself")
 
 
-def _open_gzip(
-    path: Path, file: BinaryIO, size: int, max_bytes: int, stack: contextlib.ExitStack
-) -> OpenedAds:
-    # The length at a gz's end is modulo 4 GiB, and any four bytes where the file is cut:
-    # only what really comes out counts, and it is counted before it is used.
-    name = str(path)
-    inner = stack.enter_context(gzip.GzipFile(fileobj=file))
-    return _recognise(_limited(inner, name, size, max_bytes), path, name, path.stem)
-
-
-def _recognise(
-    stream: io.BufferedReader, path: Path, name: str, unpacked_name: str | None = None
-) -> OpenedAds:
+def _is_parquet(stream: io.BufferedReader[Any], name: str) -> bool:
     """Tell CSV from Parquet by the first bytes, and refuse what is neither."""
-    head = stream.peek(8)[:8]
+    head = stream.peek(_HEAD_BYTES)[:_HEAD_BYTES]
     if not head:
         raise AdsFileError(f"{name} is empty: it has no header and no ads; download it again")
     if head.startswith((_ZIP, _ZIP_EMPTY, _GZIP)):
@@ -252,13 +253,6 @@ def _recognise(
     for magic, what, way_out in _OTHER_FORMATS:
         if head.startswith(magic):
             raise AdsFileError(f"{name} is {what}, not CSV or Parquet: {way_out}")
-    is_parquet = head.startswith(_PARQUET)
-    return OpenedAds(stream, name, unpacked_name or str(path), is_parquet=is_parquet)
-
-
-def _seekable(opened: OpenedAds, stack: contextlib.ExitStack) -> OpenedAds:
-    """Unpack a stream into a temporary file without a name; the limits still hold."""
-    file = stack.enter_context(tempfile.TemporaryFile())  # noqa: SIM115
-    shutil.copyfileobj(opened.stream, file)
-    file.seek(0)
-    return dataclasses.replace(opened, stream=io.BufferedReader(file.raw))
+    if head[_TAR_MARK] == b"ustar":
+        raise AdsFileError(f"{name} is a tar archive, not CSV or Parquet: unpack it first")
+    return head.startswith(_PARQUET)

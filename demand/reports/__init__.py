@@ -1,0 +1,1 @@
+"""Pages, plots, the model card and metrics.json."""

@@ -1,0 +1,1 @@
+"""The columns of an ad: cells and records parsed, figures of the population."""

@@ -1,0 +1,1 @@
+"""Where state lives: paths, locks, atomic writes."""
