@@ -1,0 +1,1 @@
+"""Network, training, inference without torch, calibration, explanation."""
