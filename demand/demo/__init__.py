@@ -5,8 +5,7 @@ The embedded default data, so that a fresh clone can train without Kaggle's file
 
 from __future__ import annotations
 
-from demand.demo.ads_file import write_demo
-from demand.demo.batch import generate, noise_floor
+from demand.demo.generator import generate, noise_floor, write_demo
 
 # MD5 of the demo ads of `demand.config.DataSettings`' rows and seed, which data.dvc pins.
 # Known here too, so that a file is recognised as demo ads wherever it lies.

@@ -1,85 +1,147 @@
-"""The evaluation of a model on test rows: its figures, slices and calibration."""
+"""The evaluation of a model on test rows: its figures, slices, calibration, and the gates.
+
+Of every number that a gate compares **lower is better**: it is an RMSE, or a difference of
+two. A number that is NaN or infinite never passes.
+"""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import partial
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from demand.ads import TARGET
 from demand.config import GateSettings
 from demand.evaluation.baselines import MEAN
-from demand.evaluation.slices import slice_errors, standard_slices
-from demand.gate import GateDecision, baseline_gate, champion_gate, rmse_gate
-from demand.metrics import (
+from demand.evaluation.metrics import (
     Floats,
     Interval,
     bootstrap_rmse,
     calibration_table,
     expected_calibration_error,
-    explained_share,
-    paired_bootstrap,
     regression_metrics,
     rmse,
 )
+from demand.evaluation.slices import slice_errors, standard_slices
+from demand.schema.columns import TARGET
 
 CHAMPION = "champion"
 SLICE_MIN_ROWS = 20
+# Two models nearer than this in RMSE gave the same predictions up to rounding.
+TIE_RMSE = 1e-9
+
+
+class GateDecision(NamedTuple):
+    """What a gate, ``rmse`` or ``champion``, said.
+
+    ``reason`` is one line for a person: what was observed, what was demanded.
+    """
+
+    passed: bool
+    gate: str
+    reason: str
+
+
+def rmse_gate(rmse: float, threshold: float) -> GateDecision:
+    """Demand an RMSE strictly below the threshold; lower is better.
+
+    An RMSE that is equal to the threshold, NaN, infinite or negative is refused. A threshold
+    that is NaN or infinite refuses every model.
+    """
+    if not math.isfinite(threshold):
+        return GateDecision(False, "rmse", f"the threshold {threshold} is no finite number")
+    if not math.isfinite(rmse) or rmse < 0.0:
+        return GateDecision(False, "rmse", f"the test RMSE {rmse} is no error that can be measured")
+    passed = rmse < threshold
+    relation = "is below" if passed else "is not below"
+    # Six digits, but all of them where six would show two different numbers as equal.
+    shown = f"{rmse:.6g}" if f"{rmse:.6g}" != f"{threshold:.6g}" else f"{rmse}"
+    return GateDecision(passed, "rmse", f"the test RMSE {shown} {relation} {threshold}")
+
+
+def baseline_gate(rmse: float, baseline_rmse: float) -> GateDecision:
+    """Demand an RMSE strictly below that of the mean predictor on the same rows.
+
+    A threshold that is generous for the data must not let a model pass that has learnt
+    nothing. NaN and infinity never pass.
+    """
+    passed = math.isfinite(rmse) and math.isfinite(baseline_rmse) and rmse < baseline_rmse
+    relation = "is below" if passed else "is not below"
+    reason = f"the test RMSE {rmse:.6g} {relation} the mean predictor's {baseline_rmse:.6g}"
+    return GateDecision(passed, "rmse", reason)
+
+
+def is_tie(difference: Interval) -> bool:
+    """Say whether two models gave the same predictions, up to rounding."""
+    return abs(difference.estimate) <= TIE_RMSE
+
+
+def champion_gate(difference: Interval | None, margin: float) -> GateDecision:
+    """Keep the champion where the challenger is worse, or no different.
+
+    ``difference`` is RMSE(challenger) - RMSE(champion) on the same rows, which neither was
+    trained on, with its paired bootstrap interval; None where there is no champion. By
+    ``margin``, at least 0, the challenger may certainly be worse. The rows are tried from the
+    top; the first that holds decides.
+
+    | difference                                 | decision                       |
+    |--------------------------------------------|--------------------------------|
+    | None                                       | pass: no champion              |
+    | estimate, low or high is NaN or infinite   | refuse: cannot be compared     |
+    | low > margin                               | refuse: worse                  |
+    | estimate is 0 (nearer than ``TIE_RMSE``)   | refuse: a tie, champion stays  |
+    | anything else                              | pass: not shown to be worse    |
+
+    So a challenger must not be shown to be *better*: with an interval on both sides of
+    0 the newer model goes on, since it knows newer ads. A margin of 0 refuses whatever
+    the bootstrap shows to be worse at all.
+    """
+    if difference is None:
+        return GateDecision(True, "champion", "there is no champion yet")
+    if not all(map(math.isfinite, difference)):
+        reason = f"the difference to the champion cannot be measured: {difference}"
+        return GateDecision(False, "champion", reason)
+    shown = (
+        f"RMSE {difference.estimate:+.5f} against the champion on the same rows "
+        f"(interval {difference.low:+.5f} to {difference.high:+.5f})"
+    )
+    if difference.low > margin:
+        return GateDecision(False, "champion", f"worse: {shown}, beyond the margin {margin:.5f}")
+    if is_tie(difference):
+        return GateDecision(False, "champion", f"a tie keeps the champion: {shown}")
+    return GateDecision(True, "champion", f"not worse: {shown}, margin {margin:.5f}")
 
 
 @dataclass(frozen=True)
 class Evaluation:
     """What was found out about a model on test rows; lower RMSE is better.
 
-    Parameters
-    ----------
-    metrics
-        By name: ``rmse``, ``mse``, ``mae``, ``rmse_low``, ``rmse_high``, ``bias`` (mean of
-        prediction - truth), ``calibration_error``, ``threshold``, ``baseline_rmse`` (of the
-        mean predictor), ``baseline_<name>_rmse`` of each other baseline. With a champion
-        also ``champion_rmse``, ``champion_difference`` and its ``_low`` and ``_high``. With
-        a noise floor also ``noise_floor_rmse`` and, where it lies below the mean predictor,
-        ``explained_share``. NaN where predictions are not finite.
-    compared
-        A row a baseline, and one for the champion where there is one: ``name``, ``rmse``, and
-        ``difference``, ``low``, ``high`` of RMSE(model) - RMSE(it), paired on the same rows.
-    slices
-        See :func:`demand.evaluation.slices.slice_errors`.
-    calibration
-        See :func:`demand.metrics.calibration_table`.
-    difference
-        RMSE(model) - RMSE(champion) with its interval; None without a champion.
-    settings
-        The gate's settings the evaluation was made with.
-    actual, predicted
-        Shape (rows,).
+    ``metrics`` by name: ``rmse``, ``mse``, ``mae``, ``rmse_low``, ``rmse_high``, ``bias`` (mean
+    of prediction - truth), ``calibration_error``, ``threshold``, ``baseline_rmse`` (of the mean
+    predictor), ``baseline_<name>_rmse`` of each other baseline. With a champion also
+    ``champion_rmse``, ``champion_difference`` and its ``_low`` and ``_high``. With a noise floor
+    also ``noise_floor_rmse`` and, where it lies below the mean predictor, ``explained_share``.
+    NaN where predictions are not finite.
+
+    ``compared`` has a row a baseline, and one for the champion where there is one: ``name``,
+    ``rmse``, and ``difference``, ``low``, ``high`` of RMSE(model) - RMSE(it), paired on the same
+    rows; for ``slices`` and ``calibration`` see :func:`.slices.slice_errors` and
+    :func:`.metrics.calibration_table`. ``actual`` and ``predicted`` have the shape (rows,).
     """
 
     metrics: dict[str, float]
     compared: pd.DataFrame
     slices: pd.DataFrame
     calibration: pd.DataFrame
-    difference: Interval | None
+    decisions: tuple[GateDecision, ...]  # of the RMSE, the mean predictor, and the champion
     settings: GateSettings
     actual: Floats
     predicted: Floats
-
-    @property
-    def own_decisions(self) -> tuple[GateDecision, ...]:
-        """What the gates say that look at no other trained model."""
-        return (
-            rmse_gate(self.metrics["rmse"], self.settings.rmse_threshold),
-            baseline_gate(self.metrics["rmse"], self.metrics["baseline_rmse"]),
-        )
-
-    @property
-    def decisions(self) -> tuple[GateDecision, ...]:
-        """What all gates say."""
-        champion = champion_gate(self.difference, self.settings.champion_margin)
-        return (*self.own_decisions, champion)
 
 
 def evaluate(
@@ -95,134 +157,70 @@ def evaluate(
 ) -> Evaluation:
     """Measure predictions against the truth, the baselines and the champion.
 
-    Parameters
-    ----------
-    frame
-        Typed ads with their target that the model has not seen, shape (rows, 18).
-    predicted
-        The model's answers, shape (rows,). NaN and infinity are measured, not dropped.
-    baselines
-        The answers of each baseline by its name, shape (rows,); ``mean`` must be there.
-    champion_predicted
-        The champion's answers for the same rows, or None where there is none.
-    settings
-        Threshold, margin, and the bootstrap's samples and confidence.
-    seed
-        Of the bootstrap, which draws sellers.
-    noise_floor_rmse
-        The least RMSE that is possible on these rows, where it is known (demo ads).
-    fresh
-        Which rows the champion has not been trained on either, shape (rows,), bool; all
-        by default. It is compared on those alone.
+    All answers have the shape (rows,), else, or without rows, that is a ValueError. NaN and
+    infinity are measured, not dropped.
 
-    Raises
-    ------
-    ValueError
-        No rows, shapes that differ, or no baseline named ``mean``.
+    ``frame`` has typed ads with their target that the model has not seen, shape (rows, 18);
+    ``baselines`` answers by name, ``mean`` among them; the settings threshold, margin, and the
+    bootstrap, which draws sellers. ``noise_floor_rmse`` is the least RMSE that is possible on
+    these rows, where it is known (demo ads). The champion, if there is one, is compared on the
+    rows ``fresh``, shape (rows,), bool, that it was not trained on either; all by default.
     """
-    if MEAN not in baselines:
-        raise ValueError(f"the baselines need one named {MEAN!r}: {sorted(baselines)}")
     actual = frame[TARGET].to_numpy(dtype=np.float64)
     answer = np.asarray(predicted, dtype=np.float64)
-    draws = _Draws(settings, seed, frame["user_id"])
-    metrics = _own_metrics(actual, answer, draws) | {"threshold": settings.rmse_threshold}
+    sellers = frame["user_id"]  # are drawn, since the ads of one resemble each other
+    samples, confidence = settings.bootstrap_samples, settings.confidence
+    drawn = partial(bootstrap_rmse, samples=samples, confidence=confidence, seed=seed)
+    own = drawn(actual, answer, groups=sellers)
+    with np.errstate(invalid="ignore"):
+        bias = float(np.mean(answer - actual))
+    metrics = regression_metrics(actual, answer) | {
+        "rmse_low": own.low,
+        "rmse_high": own.high,
+        "bias": bias,
+        "calibration_error": expected_calibration_error(actual, answer),
+        "threshold": settings.rmse_threshold,
+    }
+    compared = {}
     for name, other in baselines.items():
         key = "baseline_rmse" if name == MEAN else f"baseline_{name}_rmse"
         metrics[key] = rmse(actual, other)
+        found = drawn(actual, answer, other, groups=sellers)
+        compared[f"baseline: {name}"] = (metrics[key], found)
     if noise_floor_rmse is not None:
-        metrics |= _floor_metrics(metrics["rmse"], metrics["baseline_rmse"], noise_floor_rmse)
-    compared = {
-        f"baseline: {name}": (rmse(actual, other), draws.difference(actual, answer, other))
-        for name, other in baselines.items()
-    }
+        metrics["noise_floor_rmse"] = noise_floor_rmse
+        mean = metrics["baseline_rmse"]
+        # Of what can be explained: 0 is the mean predictor, 1 the noise floor.
+        if noise_floor_rmse < mean:
+            explained = (mean**2 - metrics["rmse"] ** 2) / (mean**2 - noise_floor_rmse**2)
+            metrics["explained_share"] = explained
     difference = None
     if champion_predicted is not None:
         rows = np.ones(len(actual), bool) if fresh is None else np.asarray(fresh, bool)
         theirs = np.asarray(champion_predicted, dtype=np.float64)[rows]
-        draws = _Draws(settings, seed, frame["user_id"][rows])
-        difference = draws.difference(actual[rows], answer[rows], theirs)
+        difference = drawn(actual[rows], answer[rows], theirs, groups=sellers[rows])
         compared[CHAMPION] = (rmse(actual[rows], theirs), difference)
-        metrics |= _champion_metrics(compared[CHAMPION][0], difference, int(rows.sum()))
+        metrics |= {
+            "champion_rows": float(rows.sum()),
+            "champion_rmse": compared[CHAMPION][0],
+            "champion_difference": difference.estimate,
+            "champion_difference_low": difference.low,
+            "champion_difference_high": difference.high,
+        }
     return Evaluation(
         metrics=metrics,
-        compared=_compared(compared),
+        compared=pd.DataFrame(
+            {"name": name, "rmse": error, "difference": d.estimate, "low": d.low, "high": d.high}
+            for name, (error, d) in compared.items()
+        ),
         slices=slice_errors(actual, answer, standard_slices(frame), min_rows=SLICE_MIN_ROWS),
         calibration=calibration_table(actual, answer),
-        difference=difference,
+        decisions=(
+            rmse_gate(metrics["rmse"], settings.rmse_threshold),
+            baseline_gate(metrics["rmse"], metrics["baseline_rmse"]),
+            champion_gate(difference, settings.champion_margin),
+        ),
         settings=settings,
         actual=actual,
         predicted=answer,
     )
-
-
-@dataclass(frozen=True)
-class _Draws:
-    """How the bootstrap draws: sellers, since the ads of one resemble each other."""
-
-    settings: GateSettings
-    seed: int
-    sellers: pd.Series
-
-    def interval(self, actual: Floats, predicted: Floats) -> Interval:
-        """Return the RMSE with its interval."""
-        return bootstrap_rmse(
-            actual,
-            predicted,
-            samples=self.settings.bootstrap_samples,
-            confidence=self.settings.confidence,
-            seed=self.seed,
-            groups=self.sellers,
-        )
-
-    def difference(self, actual: Floats, first: Floats, second: npt.ArrayLike) -> Interval:
-        """Return RMSE(first) - RMSE(second) with its interval."""
-        return paired_bootstrap(
-            actual,
-            first,
-            second,
-            samples=self.settings.bootstrap_samples,
-            confidence=self.settings.confidence,
-            seed=self.seed,
-            groups=self.sellers,
-        )
-
-
-def _own_metrics(actual: Floats, predicted: Floats, draws: _Draws) -> dict[str, float]:
-    """Return the model's figures that need no other model."""
-    interval = draws.interval(actual, predicted)
-    with np.errstate(invalid="ignore"):
-        bias = float(np.mean(predicted - actual))
-    return regression_metrics(actual, predicted) | {
-        "rmse_low": interval.low,
-        "rmse_high": interval.high,
-        "bias": bias,
-        "calibration_error": expected_calibration_error(actual, predicted),
-    }
-
-
-def _floor_metrics(model: float, mean: float, floor: float) -> dict[str, float]:
-    """Return the noise floor and, where there is something to explain, the share explained."""
-    figures = {"noise_floor_rmse": floor}
-    if floor < mean:
-        figures["explained_share"] = explained_share(model, mean, floor)
-    return figures
-
-
-def _champion_metrics(champion_rmse: float, difference: Interval, rows: int) -> dict[str, float]:
-    """Return the champion's RMSE and the difference to it, and on how many rows."""
-    return {
-        "champion_rows": float(rows),
-        "champion_rmse": champion_rmse,
-        "champion_difference": difference.estimate,
-        "champion_difference_low": difference.low,
-        "champion_difference_high": difference.high,
-    }
-
-
-def _compared(rivals: Mapping[str, tuple[float, Interval]]) -> pd.DataFrame:
-    """Return a row for each rival: its RMSE, and the model's difference to it."""
-    rows = [
-        {"name": name, "rmse": error, "difference": d.estimate, "low": d.low, "high": d.high}
-        for name, (error, d) in rivals.items()
-    ]
-    return pd.DataFrame(rows)

@@ -1,1 +1,0 @@
-"""How a model behaves: the domain's own tests, and Giskard's scan beside them."""

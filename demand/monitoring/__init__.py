@@ -1,0 +1,1 @@
+"""Sampling the endpoint with labelled ads, and the gate of production evaluation."""
