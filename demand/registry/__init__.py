@@ -1,0 +1,1 @@
+"""MLflow: tracking, packaging, aliases, promotion, rollback."""
