@@ -5,11 +5,14 @@
 ``/health``, ``/version``, ``POST /invocations``. ``GET /market`` and ``/card`` are ours: they
 tell of the model, where it was packaged with them. What differs is ``/invocations``:
 
-- JSON is read by :mod:`demand.serving.payload`, which names the field and the ad that
-  are wrong, unknown columns among them (MLflow drops those without a word);
+- bodies are read by :mod:`demand.serving.http.bodies`, which bounds every format before it is
+  unpacked and names the field and the ad that are wrong, unknown columns among them (MLflow
+  drops those without a word);
 - an error is MLflow's ``{"error_code", "message"}`` without its ``stack_trace``, for
   which MLflow has no switch, and without the request's data in the message;
-- the body and the number of ads are bounded, and so is the time of an answer.
+- a prediction ends when its time is over, and only so many run or wait.
+
+MLflow's pages for people (``/docs``) load scripts from another host and are not served.
 """
 
 from __future__ import annotations
@@ -19,30 +22,54 @@ import asyncio
 import json
 import logging
 import sys
+import threading
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-import numpy.typing as npt
+from starlette.exceptions import HTTPException
 
-from demand.errors import AdError, DemandError, ModelError
-from demand.serving.facts import NO_FACTS, Facts, read_facts
-from demand.serving.json_body import decode_json
-from demand.serving.listening import inherited, listen
-from demand.serving.loader import Predicts, ServedPredictor
-from demand.serving.payload import frame_from_payload
-from demand.serving.supervisor import end_with_supervisor, tell_ready
-from demand.serving.tracking import quiet_mlflow
+from demand.errors import AdError, DemandError, ModelError, TooLargeError, UnsupportedFormatError
+from demand.registry.model_files import NO_FACTS, Facts, read_facts
+from demand.registry.tracking import quiet_mlflow
+from demand.serving.http.bodies import frame_from_body
+from demand.serving.http.middleware import (
+    VERSION_HEADER,
+    Admission,
+    Headers,
+    Hosts,
+    RequestLimits,
+    send_answer,
+    whole_body,
+)
+from demand.serving.http.server import DroppingHandler, serve
 
 if TYPE_CHECKING:
     from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-VERSION_HEADER = "demand-model-version"
+    from demand.model.predictor import Predictor
 
-
-_GRACE_S = 10
+# One worker's end is nobody's wait.
+_WORKERS = 2
+# Ads between two looks at the clock.
+_BLOCK = 1000
+# Bodies of so many bytes take some milliseconds, and do not wait for those that take long.
+_SMALL = 2**16
+# What MLflow answers itself.
+_MLFLOWS = ("/ping", "/health", "/version")
+_CODES = {
+    400: "INVALID_PARAMETER_VALUE",
+    403: "PERMISSION_DENIED",
+    404: "RESOURCE_DOES_NOT_EXIST",
+    405: "BAD_REQUEST",
+    408: "REQUEST_TIMEOUT",
+    413: "REQUEST_LIMIT_EXCEEDED",
+    415: "BAD_REQUEST",
+    503: "TEMPORARILY_UNAVAILABLE",
+    504: "TIMEOUT",
+}
 _log = logging.getLogger("demand.model_server")
 
 
@@ -50,179 +77,123 @@ _log = logging.getLogger("demand.model_server")
 class Limits:
     """What one request may ask for.
 
-    Parameters
-    ----------
-    body_bytes
-        Size of the body; 413 beyond.
-    ads
-        Ads in it; 413 beyond.
-    seconds
-        Time until the answer; 504 beyond.
+    That is a body of so many bytes and ads, 413 beyond; and an answer within so many seconds, 504
+    beyond. So many requests are computed at once, and so many may wait, 503 beyond; small ones
+    are counted apart.
     """
 
     body_bytes: int = 64 * 2**20
     ads: int = 50_000
     seconds: float = 60.0
+    at_once: int = 2
+    waiting: int = 64
 
 
-class _RefusedError(Exception):
-    """An answer other than 200."""
-
-    def __init__(self, status: int, code: str, message: str) -> None:
-        super().__init__(message)
-        self.status = status
-        self.body = json.dumps({"error_code": code, "message": message}, ensure_ascii=False).encode(
-            "utf-8", "replace"
-        )
+def error_answer(status: int, message: str) -> tuple[Headers, bytes]:
+    """Return headers and body of an error as MLflow tells it."""
+    told = {"error_code": _CODES.get(status, "INTERNAL_ERROR"), "message": message}
+    text = json.dumps(told, ensure_ascii=False).encode("utf-8", "replace")
+    return [(b"content-type", b"application/json")], text
 
 
 class ModelServer:
     """ASGI application around MLflow's own.
 
-    Parameters
-    ----------
-    model
-        What ``mlflow.pyfunc.load_model`` returned.
-    version
-        Of the registered model; sent with every answer.
-    limits
-        See :class:`Limits`.
-    facts
-        What can be told of the model.
+    It answers with what ``mlflow.pyfunc.load_model`` returned, sends the version of the registered
+    model with every answer, and tells the facts of the model.
     """
 
     def __init__(
-        self,
-        model: Any,
-        version: str,
-        limits: Limits | None = None,
-        facts: Facts = NO_FACTS,
+        self, model: Any, version: str, limits: Limits | None = None, facts: Facts = NO_FACTS
     ) -> None:
         from mlflow.pyfunc import scoring_server
 
-        self._model = model
-        self._predictor: Predicts = model.get_raw_model()
+        self._predictor: Predictor = model.get_raw_model()
         self._mlflow: ASGIApp = scoring_server.init(model)
         self._header = (VERSION_HEADER.encode(), version.encode())
-        self._limits = limits or Limits()
+        self._limits = limits = limits or Limits()
+        self._known = facts.known
         self._told = {"/market": facts.market, "/card": facts.card}
+        admitted = limits.at_once + limits.waiting
+        self._few, self._many = (Admission(n, limits.at_once, admitted) for n in ("few", "many"))
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Answer ``POST /invocations`` and what is told of the model; all else is MLflow's."""
+        """Answer ``POST /invocations`` and what is told of the model; some routes are MLflow's."""
 
         async def send_with_version(message: Message) -> None:
             if message["type"] == "http.response.start":
                 message["headers"] = [*message.get("headers", ()), self._header]
             await send(message)
 
-        asked = (scope["method"], scope["path"]) if scope["type"] == "http" else ("", "")
-        invoked = asked == ("POST", "/invocations")
-        if not invoked and not (asked[0] in ("GET", "HEAD") and asked[1] in self._told):
+        if scope["type"] != "http" or scope["path"] in _MLFLOWS:
             await self._mlflow(scope, receive, send_with_version)
             return
         try:
-            if invoked:
-                status, answer = 200, await self._invoked(scope, receive)
-            else:
-                status, answer = 200, self._tell(asked[1])
-        except _RefusedError as refused:
-            status, answer = refused.status, refused.body
-        except TimeoutError:
-            timeout = _RefusedError(504, "TIMEOUT", f"no answer within {self._limits.seconds:g} s")
-            status, answer = timeout.status, timeout.body
-        headers = [
-            (b"content-type", b"application/json"),
-            (b"content-length", str(len(answer)).encode()),
-        ]
-        await send_with_version(
-            {"type": "http.response.start", "status": status, "headers": headers}
-        )
-        await send({"type": "http.response.body", "body": answer})
+            status, answer = 200, await self._answer(scope, receive)
+            headers = [(b"content-type", b"application/json")]
+        except HTTPException as refused:
+            status = refused.status_code
+            headers, answer = error_answer(status, refused.detail)
+        await send_answer(send_with_version, status, headers, answer)
 
-    async def _invoked(self, scope: Scope, receive: Receive) -> bytes:
-        body = await self._body(receive)
-        content_type = dict(scope["headers"]).get(b"content-type", b"").decode("latin-1")
-        answering = asyncio.to_thread(self._answer, body, content_type)
-        return await asyncio.wait_for(answering, self._limits.seconds)
-
-    def _tell(self, path: str) -> bytes:
-        fact = self._told[path]
-        if fact.body is None:
-            raise _RefusedError(404, "RESOURCE_DOES_NOT_EXIST", fact.why)
-        return fact.body
-
-    async def _body(self, receive: Receive) -> bytes:
-        limit = self._limits.body_bytes
-        parts: list[bytes] = []
-        size = 0
-        more = True
-        while more:
-            message = await receive()
-            if message["type"] == "http.disconnect":
-                raise _RefusedError(400, "BAD_REQUEST", "the request ended before its body did")
-            parts.append(message.get("body", b""))
-            size += len(parts[-1])
-            if size > limit:
-                raise _RefusedError(
-                    413, "REQUEST_LIMIT_EXCEEDED", f"the body is over {limit:,} bytes"
-                )
-            more = message.get("more_body", False)
-        return b"".join(parts)
-
-    def _answer(self, body: bytes, content_type: str) -> bytes:
+    async def _answer(self, scope: Scope, receive: Receive) -> bytes:
+        method, path = scope["method"], scope["path"]
+        if path in self._told and method in ("GET", "HEAD"):
+            fact = self._told[path]
+            if fact.body is None:
+                raise HTTPException(404, fact.why)
+            return fact.body
+        if path != "/invocations":
+            raise HTTPException(404, "there is POST /invocations, GET /ping, /market and /card")
+        if method != "POST":
+            raise HTTPException(405, "ads are sent by POST")
+        body = await whole_body(receive)
+        admission = self._few if len(body) <= _SMALL else self._many
+        over = threading.Event()
+        answer = partial(self._predictions, body, dict(scope["headers"]), over)
         try:
-            if content_type.partition(";")[0].strip().lower() != "application/json":
-                return self._answer_as_mlflow(body, content_type)
-            frame = frame_from_payload(decode_json(body))
-            if len(frame) > self._limits.ads:
-                raise _RefusedError(
-                    413,
-                    "REQUEST_LIMIT_EXCEEDED",
-                    f"{len(frame)} ads in one request; at most {self._limits.ads}",
-                )
-            return _predictions(self._predictor.predict(frame))
-        except AdError as error:
-            raise _RefusedError(400, "INVALID_PARAMETER_VALUE", str(error)) from None
-        except _RefusedError:
-            raise
+            async with asyncio.timeout(self._limits.seconds):
+                return await admission.run(answer)
+        except TimeoutError:
+            raise HTTPException(504, f"no answer within {self._limits.seconds:g} s") from None
+        finally:
+            over.set()
+
+    def _predictions(
+        self, body: bytes, headers: dict[bytes, bytes], over: threading.Event
+    ) -> bytes:
+        """Answer ads; nothing more is computed once the time is over."""
+        names = (b"content-type", b"content-encoding")
+        kind, coding = (headers.get(name, b"").decode("latin-1") for name in names)
+        if over.is_set():
+            return b""
+        answers: list[float] = []
+        try:
+            frame = frame_from_body(body, kind, ads=self._limits.ads, content_encoding=coding)
+            while len(answers) < len(frame) and not over.is_set():
+                block = frame.iloc[len(answers) : len(answers) + _BLOCK]
+                answers += self._predictor.predict(block).tolist()
+            told: dict[str, Any] = {"predictions": answers}
+            columns = {field: frame[field].tolist() for field in self._known.values}
+            unknown = self._known.unknown(columns)
+            if named := [{"ad": row, "field": field} for row, field, _ in unknown]:
+                told["unknown"] = named
+            # A NaN is an error of the model (ValueError).
+            return json.dumps(told, allow_nan=False).encode()
+        except (AdError, UnsupportedFormatError) as error:
+            status = 400 if isinstance(error, AdError) else 415
+            status = 413 if isinstance(error, TooLargeError) else status
+            raise HTTPException(status, str(error)) from None
         except Exception:
             _log.exception("the model failed")
-            raise _RefusedError(
-                500, "INTERNAL_ERROR", "the model failed on these ads; the server's log says why"
-            ) from None
-
-    def _answer_as_mlflow(self, body: bytes, content_type: str) -> bytes:
-        """Answer CSV and parquet, or refuse other types, through MLflow's own parsing."""
-        from mlflow.exceptions import MlflowException
-        from mlflow.pyfunc import scoring_server
-
-        schema = self._model.metadata.get_input_schema()
-        served = ServedPredictor(self._predictor)
-        try:
-            result = scoring_server.invocations(body, content_type, served, schema)
-        except MlflowException as error:
-            # MLflow puts the data itself in front of what is wrong with it.
-            message = str(error.message).rpartition("\nError: ")[2]
-            raise _RefusedError(
-                int(error.get_http_status_code()), str(error.error_code), message
-            ) from None
-        if result.status != 200:
-            raise _RefusedError(int(result.status), "BAD_REQUEST", str(result.response))
-        return str(result.response).encode()
+            why = "the model failed on these ads; the server's log says why"
+            raise HTTPException(500, why) from None
 
 
-def _predictions(answers: npt.NDArray[np.float64]) -> bytes:
-    """Encode probabilities; a NaN among them is an error of the model (ValueError)."""
-    return json.dumps({"predictions": answers.tolist()}, allow_nan=False).encode()
-
-
-def load_application(folder: Path, version: str) -> ModelServer:
+def load_application(folder: Path, version: str, limits: Limits | None = None) -> ModelServer:
     """Load the MLflow model in ``folder`` and let it answer its own input example once.
 
-    Raises
-    ------
-    ModelError
-        The model is missing, damaged, or of a format that cannot be read.
+    :class:`ModelError`: it is missing, damaged, or of a format that cannot be read.
     """
     quiet_mlflow()
     import mlflow.pyfunc
@@ -237,7 +208,13 @@ def load_application(folder: Path, version: str) -> ModelServer:
     except Exception as error:  # whatever a damaged model makes its loader raise
         said = f"{type(error).__name__}: {error}"
         raise ModelError(f"cannot load the MLflow model in {folder}: {said}") from error
-    return ModelServer(model, version, facts=read_facts(folder, version))
+    return ModelServer(model, version, limits, read_facts(folder, version))
+
+
+def bounded(application: ASGIApp, hosts: Hosts, limits: Limits | None = None) -> RequestLimits:
+    """Return the application behind the limits that all servers have."""
+    most = (limits or Limits()).body_bytes
+    return RequestLimits(application, hosts, lambda _: most, error_answer, 4 * most)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -245,36 +222,21 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="demand-model-server", description="Serve one model.")
     parser.add_argument("folder", type=Path, help="an MLflow model")
     parser.add_argument("--host", default="127.0.0.1")
-    where = parser.add_mutually_exclusive_group(required=True)
-    where.add_argument("--port", type=int)
-    where.add_argument("--fd", type=int, help="a listening socket, inherited")
+    parser.add_argument("--port", type=int, required=True)
     parser.add_argument("--model-version", default="")
-    parser.add_argument("--ready-fd", type=int, help="the supervisor's pipe, inherited")
+    named = "a name it may be asked by besides localhost; may be given more than once"
+    parser.add_argument("--allow-host", action="append", default=[], metavar="NAME", help=named)
     options = parser.parse_args(arguments)
-    logging.basicConfig(format="%(asctime)s %(levelname)s %(name)s: %(message)s")
-    supervised = options.ready_fd is not None
-    if supervised:
-        end_with_supervisor()
+    line = "%(asctime)s %(levelname)s %(name)s: %(message)s"
+    logging.basicConfig(level=logging.WARNING, format=line, handlers=[DroppingHandler()])
     try:
-        # Before anything heavy is imported, so that a taken port is known at once.
-        listener = listen(options.host, options.port) if options.port else inherited(options.fd)
+        # In the master: what a damaged model does is told at once, and workers share its memory.
         application = load_application(options.folder, options.model_version)
-        if supervised:
-            tell_ready(options.ready_fd)
+        served = bounded(application, Hosts(options.host, tuple(options.allow_host)))
+        serve(lambda: served, options.host, options.port, workers=_WORKERS)
     except DemandError as error:
         sys.stderr.write(f"error: {error}\n")
         return error.exit_status
-    import uvicorn
-
-    config = uvicorn.Config(
-        application,
-        lifespan="off",
-        access_log=False,
-        log_level="info",
-        timeout_graceful_shutdown=_GRACE_S,
-    )
-    with listener:
-        uvicorn.Server(config).run(sockets=[listener])
     return 0
 
 

@@ -1,32 +1,33 @@
-"""A model server as a process of its own: started detached, known by its record, stopped.
+"""Model servers as processes of their own: started detached, known by their record, stopped.
 
-The process on record is its supervisor, which starts the one that answers, and starts it
-again if that dies: see :mod:`demand.serving.supervisor`.
+The process on record is a master, which starts the workers that answer, and starts one
+again if it dies: see :mod:`demand.serving.http.server`.
 """
 
 from __future__ import annotations
 
 import datetime
-import http.client
-import json
 import os
-import socket
+import re
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, get_type_hints
+from typing import Annotated
 
 import psutil
+from pydantic import Field
+from pydantic.dataclasses import dataclass
 
-import demand
 from demand.errors import ServingError, StateError
-from demand.serving.model_server import VERSION_HEADER
+from demand.serving.client import fetch
+from demand.serving.http.middleware import VERSION_HEADER
+from demand.serving.http.server import root_url
+from demand.workspace.workspace import PROJECT_ROOT
 
-_SUPERVISOR, _MODEL_SERVER = "demand.serving.supervisor", "demand.serving.model_server"
+_MODEL_SERVER = "demand.serving.model_server"
 _LOG_LINES_SHOWN = 15
 _POLL_S = 0.1
 _ANSWER_S = 2.0
@@ -35,58 +36,34 @@ _HEADER = "=== model server of version "
 _STOP_TIMEOUT_S = 15.0
 # Start times come from the clock of the system, which may be corrected meanwhile.
 _CLOCK_CORRECTION_S = 2.0
+# A model server answers some seconds after its start, on a busy machine perhaps later. One
+# that is older and silent hangs, which its master does not see.
+_START_S = 60.0
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, config={"extra": "forbid", "strict": True})
 class ServerProcess:
-    """A running model server, or one that was.
+    """A running model server, or one that was: where it listens, its model, its output.
 
-    Parameters
-    ----------
-    pid, created
-        Process id of the supervisor, and its start in seconds since 1970: together they
-        are no other process, even after a reboot.
-    host, port
-        Where it listens.
-    version
-        Of the registered model.
-    log
-        Its standard output and error.
+    The process id of its master and that one's start, in seconds since 1970, are together
+    those of no other process, even after a reboot.
     """
 
-    pid: int
+    pid: Annotated[int, Field(ge=1)]
     created: float
     host: str
-    port: int
+    port: Annotated[int, Field(ge=1, le=65535)]
     version: str
     log: str
-
-    @classmethod
-    def from_record(cls, record: object) -> ServerProcess:
-        """Return the process that ``dataclasses.asdict`` made a record of.
-
-        Raises
-        ------
-        ValueError
-            The record is none, or not a whole one.
-        """
-        kinds = get_type_hints(cls)
-        if not isinstance(record, dict) or record.keys() != kinds.keys():
-            raise ValueError(f"{record!r:.200} has other fields than a model server")
-        if any(type(record[name]) is not kind for name, kind in kinds.items()):
-            raise ValueError(f"{record!r:.200} has fields of other types than a model server")
-        if record["pid"] <= 0 or not 0 < record["port"] < 65536:
-            raise ValueError(f"{record!r:.200} has an impossible process id or port")
-        return cls(**record)
 
     @property
     def address(self) -> str:
         """Root of its URLs; a server on all interfaces is reached over loopback."""
         host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(self.host, self.host)  # noqa: S104
-        return f"http://{f'[{host}]' if ':' in host else host}:{self.port}"
+        return root_url(host, self.port)
 
     def process(self) -> psutil.Process | None:
-        """Return the supervisor while it runs, else None."""
+        """Return the master while it runs, else None."""
         try:
             process = psutil.Process(self.pid)
             same = abs(process.create_time() - self.created) < _CLOCK_CORRECTION_S
@@ -99,208 +76,158 @@ class ServerProcess:
 
         Another program that took its port after its end does not count.
         """
-        try:
-            status, headers, _ = self._request("GET", "/ping", None, timeout_s)
-        except (OSError, http.client.HTTPException):
-            return False
-        return status == 200 and headers.get(VERSION_HEADER) == self.version
+        with suppress(ServingError):
+            answer = fetch("GET", f"{self.address}/ping", timeout_s=timeout_s)
+            return answer.status == 200 and answer.headers.get(VERSION_HEADER) == self.version
+        return False
 
-    def predict(self, ads: Sequence[dict[str, Any]], timeout_s: float = 60.0) -> list[float]:
-        """Send ads to ``/invocations`` and return the probabilities.
+    def is_restarting(self) -> bool:
+        """Say whether it will answer by itself, though it does not now.
 
-        Raises
-        ------
-        ServingError
-            It did not answer, or not with a list of numbers.
+        That is when its master runs, and the workers that it keeps running have ended or
+        were just started.
         """
-        body = json.dumps({"dataframe_records": list(ads)}).encode()
+        if (master := self.process()) is None:
+            return False
         try:
-            status, _, answer = self._request("POST", "/invocations", body, timeout_s)
-        except (OSError, http.client.HTTPException) as error:
-            raise ServingError(f"{self.address} does not answer: {error}") from error
-        if status != 200:
-            said = answer[:500].decode("utf-8", "replace")
-            raise ServingError(f"{self.address} answered {status}: {said}")
-        try:
-            return [float(value) for value in json.loads(answer)["predictions"]]
-        except (ValueError, TypeError, KeyError) as error:
-            raise ServingError(f"{self.address} did not answer with predictions") from error
+            workers = [c for c in master.children() if c.status() != psutil.STATUS_ZOMBIE]
+            return all(time.time() - worker.create_time() < _START_S for worker in workers)
+        except psutil.NoSuchProcess:  # one of them has just ended
+            return self.process() is not None
 
     def wait_until_ready(self, timeout_s: float) -> None:
-        """Wait until it answers.
-
-        Raises
-        ------
-        ServingError
-            It ended, or was silent for ``timeout_s``; quotes the end of its log.
-        """
-        deadline = time.monotonic() + timeout_s
-        # It listens from its start, so a question waits as long as the model takes to load.
+        """Wait until it answers; ServingError, with the end of its log: it ended, or was silent."""
+        deadline, problem = time.monotonic() + timeout_s, ""
         while not self.answers(min(_ANSWER_S, max(_POLL_S, deadline - time.monotonic()))):
             if self.process() is None:
-                raise ServingError(f"the model server ended at its start; {self._end_of_log()}")
-            if time.monotonic() > deadline:
-                raise ServingError(
-                    f"the model server did not answer at {self.address} within {timeout_s:g} s; "
-                    f"{self._end_of_log()}"
-                )
+                problem = "ended at its start"
+            elif time.monotonic() > deadline:
+                problem = f"did not answer at {self.address} within {timeout_s:g} s"
+            if problem:
+                raise ServingError(f"the model server {problem}; {end_of_log(self.log)}")
             time.sleep(_POLL_S)
 
-    def stop(self) -> None:
-        """Let it finish its requests and end; force it if it does not."""
+    def stop(self) -> bool:
+        """Let it finish its requests and end, force it if it does not; say whether it ran."""
         process = self.process()
         if process is not None:
             end(process)
+        return process is not None
 
-    def _request(
-        self, method: str, path: str, body: bytes | None, timeout_s: float
-    ) -> tuple[int, http.client.HTTPMessage, bytes]:
-        """Ask without the proxies that the environment may name."""
-        host = self.address.removeprefix("http://")
-        connection = http.client.HTTPConnection(host, timeout=timeout_s)
-        try:
-            connection.request(method, path, body, {"Content-Type": "application/json"})
-            answer = connection.getresponse()
-            return answer.status, answer.headers, answer.read()
-        finally:
-            connection.close()
 
-    def _end_of_log(self) -> str:
-        try:
-            with Path(self.log).open(encoding="utf-8", errors="replace") as log:
-                own = log.read().rpartition(_HEADER)[2].splitlines()[1:]
-        except OSError:
-            own = []
-        quoted = "".join(f"\n  {line}" for line in own[-_LOG_LINES_SHOWN:])
-        return (
-            f"its log {self.log} ends with:{quoted}" if quoted else f"its log {self.log} is empty"
-        )
+def end_of_log(log: Path | str) -> str:
+    """Quote the last lines of a log, of a model server's only those since its start."""
+    text = ""
+    with suppress(OSError):
+        text = Path(log).read_text(encoding="utf-8", errors="replace")
+    own = re.split(rf"^{_HEADER}.*\n?", text, flags=re.MULTILINE)[-1].splitlines()
+    if not own:
+        return f"its log {log} is empty"
+    return "\n  ".join([f"its log {log} ends with:", *own[-_LOG_LINES_SHOWN:]])
 
 
 def end(process: psutil.Process) -> None:
     """Let a model server finish its requests and end; force it if it does not.
 
-    Parameters
-    ----------
-    process
-        Its supervisor, or itself where it has none any more. A supervisor ends after its
-        model server; if it has to be forced, the model server is ended after it.
+    The process is its master, or a worker whose master is gone. A master ends after its workers;
+    if it has to be forced, they are ended after it.
     """
     with suppress(psutil.NoSuchProcess):
         for each in (process, *process.children()):
-            _end_one(each)
+            with suppress(psutil.NoSuchProcess):
+                each.terminate()
+                if not _ended_in_time(each):
+                    each.kill()
+                    _ended_in_time(each)
 
 
-def _end_one(process: psutil.Process) -> None:
-    with suppress(psutil.NoSuchProcess):
-        process.terminate()
-        if not _ended_within(process, _STOP_TIMEOUT_S):
-            process.kill()
-            _ended_within(process, _STOP_TIMEOUT_S)
-
-
-def _ended_within(process: psutil.Process, seconds: float) -> bool:
-    """Wait for the end of a process, and if it is a child of this one, take note of it.
+def _ended_in_time(process: psutil.Process) -> bool:
+    """Wait for the end of a process.
 
     One that nobody takes note of, as in a container without an init, has ended as well,
     which :meth:`psutil.Process.wait` alone does not see.
     """
-    deadline = time.monotonic() + seconds
-    while process.status() != psutil.STATUS_ZOMBIE:
-        if time.monotonic() > deadline:
-            return False
+    deadline = time.monotonic() + _STOP_TIMEOUT_S
+    while time.monotonic() < deadline:
         with suppress(psutil.TimeoutExpired):
             process.wait(_POLL_S)
             return True
-    with suppress(psutil.TimeoutExpired):
-        process.wait(0)
-    return True
+        if process.status() == psutil.STATUS_ZOMBIE:
+            return True
+    return False
 
 
 def model_servers(folder: Path) -> set[psutil.Process]:
     """Return the running model servers whose model is below ``folder``, on record or not.
 
-    Of each this is the process to :func:`end`: its supervisor, or itself where the
-    supervisor is gone.
+    Of each this is the process to :func:`end`: its master, or a worker whose master is gone.
     """
-    supervisors: dict[int, psutil.Process] = {}
-    others: list[psutil.Process] = []
+    found: dict[int, psutil.Process] = {}
     for process in psutil.process_iter(["cmdline", "ppid"]):
-        command = process.info["cmdline"] or []
-        if command[1:2] != ["-m"] or len(command) < 4:
-            continue
-        if not Path(command[3]).resolve().is_relative_to(folder.resolve()):
-            continue
-        if command[2] == _SUPERVISOR:
-            supervisors[process.pid] = process
-        elif command[2] == _MODEL_SERVER:
-            others.append(process)
-    # Before it has become the model server, what a supervisor starts looks like another one.
-    found = (*supervisors.values(), *others)
-    return {process for process in found if process.info["ppid"] not in supervisors}
+        match process.info["cmdline"]:
+            case [_, "-m", str(module), model, *_] if module == _MODEL_SERVER:
+                if Path(model).resolve().is_relative_to(folder.resolve()):
+                    found[process.pid] = process
+    # A worker has the command line of the master that it was forked from.
+    return {process for process in found.values() if process.info["ppid"] not in found}
 
 
-def start_server(folder: Path, version: str, listener: socket.socket, log: Path) -> ServerProcess:
-    """Start a supervised model server that outlives this process; it is not ready yet.
+def start_server(
+    folder: Path, version: str, host: str, port: int, log: Path, allowed_hosts: Sequence[str] = ()
+) -> ServerProcess:
+    """Start the server of an MLflow model that outlives this process; it is not ready yet.
 
-    Parameters
-    ----------
-    folder
-        The MLflow model.
-    version
-        Of the registered model.
-    listener
-        Where it is to answer; the new process has its own copy of the socket.
-    log
-        Takes its output; what an earlier server wrote is kept.
-
-    Raises
-    ------
-    StateError
-        The log cannot be written.
+    It is to answer at a host and port, and may be asked by names besides localhost and addresses.
+    The log takes its output; what an earlier server wrote is kept. StateError: it cannot be
+    written.
     """
-    command = [sys.executable, "-m", _SUPERVISOR, str(folder)]
-    command += ["--fd", str(listener.fileno()), "--model-version", version]
+    command = [sys.executable, "-m", _MODEL_SERVER, str(folder), "--model-version", version]
+    command += ["--host", host, "--port", str(port)]
+    command += [part for name in allowed_hosts for part in ("--allow-host", name)]
+    environment = {
+        # One thread a request: a pool of threads costs a small network more than it gains.
+        "OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS", "1"),
+        "PYTHONPATH": os.pathsep.join(filter(None, (str(PROJECT_ROOT), os.getenv("PYTHONPATH")))),
+        "PYTHONSAFEPATH": "1",
+    }
+    header = f"{_HEADER}{version}, {datetime.datetime.now():%F %T}\n"
+    process = start_detached("a model server", command, log, environment, header=header)
+    # It is meant to outlive us, so its end is no business of this object's destructor.
+    process.returncode = 0
+    created = 0.0
+    with suppress(psutil.NoSuchProcess):
+        created = psutil.Process(process.pid).create_time()
+    return ServerProcess(process.pid, created, host, port, version, str(log))
+
+
+def start_detached(
+    name: str,
+    command: Sequence[str | Path],
+    log: Path,
+    environment: Mapping[str, str],
+    *,
+    header: str | None = None,
+) -> subprocess.Popen[bytes]:
+    """Start a program in a session of its own; its output goes to ``log``.
+
+    With a header, that is written behind what the log has; without, the log begins anew.
+    The environment is set on top of ours, in which the programs beside our Python come first.
+    StateError: the log cannot be written.
+    """
+    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', os.defpath)}"
     try:
         log.parent.mkdir(parents=True, exist_ok=True)
-        with log.open("ab") as output:
-            output.write(f"{_HEADER}{version}, {datetime.datetime.now():%F %T}\n".encode())
+        with log.open("wb" if header is None else "ab") as output:
+            output.write((header or "").encode())
             output.flush()
-            process = subprocess.Popen(
+            return subprocess.Popen(
                 command,
                 stdin=subprocess.DEVNULL,
                 stdout=output,
                 stderr=subprocess.STDOUT,
-                env=_environment(),
+                env={**os.environ, "PATH": path, "PYTHONUNBUFFERED": "1", **environment},
                 cwd=log.parent,
                 start_new_session=True,
-                pass_fds=[listener.fileno()],
             )
     except OSError as error:
-        raise StateError(f"cannot start a model server, log {log}: {error.strerror}") from error
-    # It is meant to outlive us, so its end is no business of this object's destructor.
-    process.returncode = 0
-    try:
-        created = psutil.Process(process.pid).create_time()
-    except psutil.NoSuchProcess:
-        created = 0.0
-    host, port = listener.getsockname()[:2]
-    return ServerProcess(process.pid, created, host, port, version, str(log))
-
-
-def _environment() -> dict[str, str]:
-    """Return ours, with our interpreter's programs and our package found first."""
-    package = str(Path(demand.__file__).resolve().parent.parent)
-    return {
-        # One thread a request: a pool of threads costs a small network more than it gains.
-        "OMP_NUM_THREADS": "1",
-        **os.environ,
-        "PATH": _first(str(Path(sys.executable).parent), os.environ.get("PATH")),
-        "PYTHONPATH": _first(package, os.environ.get("PYTHONPATH")),
-        "PYTHONUNBUFFERED": "1",
-        "PYTHONSAFEPATH": "1",
-    }
-
-
-def _first(folder: str, path: str | None) -> str:
-    return f"{folder}{os.pathsep}{path}" if path else folder
+        raise StateError(f"cannot start {name}, log {log}: {error}") from error

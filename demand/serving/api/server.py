@@ -1,53 +1,82 @@
-"""The API as processes: gunicorn's, each with an event loop in front of the Flask application."""
+"""The API as processes: workers that share the memory of a loaded model."""
 
 from __future__ import annotations
 
 import contextlib
 import logging
 import os
-import shutil
-import sys
-import tempfile
-from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
+import psutil
+
 from demand.errors import ConfigError
-from demand.serving.api.application import create_app
-from demand.serving.api.champions import FixedModel, FollowedChampion
-from demand.serving.api.front import Front
-from demand.serving.api.settings import ApiSettings
-from demand.serving.api.telemetry import AccessLog, Telemetry, share_metrics
-from demand.serving.api.upstream import ModelServerUpstream, active_address
-from demand.serving.api.workers import Follow, Gunicorn
-from demand.serving.listening import listen
-from demand.state import home
+from demand.serving.api.model_provider import (
+    FixedModel,
+    FollowedChampion,
+    ModelProvider,
+    ModelServerProxy,
+)
+from demand.serving.deployment import active_or_none
+from demand.serving.http.middleware import Headers, Hosts, RequestLimits, Timeouts
+from demand.serving.http.server import HEAD_S, DroppingHandler, serve
+from demand.workspace.workspace import current_workspace
+
+if TYPE_CHECKING:
+    from starlette.types import ASGIApp
+
+# The folder in which workers count together, as prometheus_client reads it when it is imported.
+SHARED_METRICS = "PROMETHEUS_MULTIPROC_DIR"
+# A file of shared metrics, larger than all labels there are take, and the kinds of them.
+_FILE_BYTES = 2**20
+_KINDS = ("counter", "histogram", "gauge_livesum")
+# Bodies of the largest size that may be on their way to a worker at a time.
+_BODIES_AT_ONCE = 8
+_log = logging.getLogger("demand.api")
 
 
 @dataclass(frozen=True)
-class ApiPlace:
-    """Where the API listens, and what stands behind it.
+class ApiSettings:
+    """Limits and doors of the API.
 
-    Parameters
-    ----------
-    host, port
-        Where it listens.
-    model
-        Folder of a model to answer with, and its version; None: the registry's champion
-        is followed.
-    model_server
-        Root of the URLs of the model server; None: the active deployment's.
+    A request has so many bytes of body and ads at most, 413 beyond, which bounds the time of an
+    answer, too; and ``head_s`` seconds for its head, then the timeouts. A worker has so many
+    ``batches`` (requests of more than a few ads) at a time, and so many passed on to the model
+    server, those included that wait until one that was killed is back; 503 beyond. Workers are
+    the processes that answer, since one interpreter keeps one core busy; they share the pages of
+    memory that they were forked with. Requests must carry the bearer token, unless that is None;
+    sites at the ``origins`` may ask (CORS), none by default, by the allowed names of hosts besides
+    those of loopback. The access log is one line of JSON a request on standard error.
     """
 
-    host: str
-    port: int
-    model: tuple[Path, str] | None
-    model_server: str | None
+    body_bytes: int = 16 * 2**20
+    ads: int = 10_000
+    batches: int = 16
+    passed_on: int = 128
+    workers: int = 1
+    token: str | None = None
+    origins: tuple[str, ...] = ()
+    allowed_hosts: tuple[str, ...] = ()
+    access_log: bool = True
+    head_s: float = HEAD_S
+    timeouts: Timeouts = field(default_factory=Timeouts)
 
 
-def serve_api(place: ApiPlace, settings: ApiSettings) -> None:
-    """Serve until a signal ends it; returns by ``SystemExit``.
+def serve_api(
+    host: str,
+    port: int,
+    settings: ApiSettings,
+    *,
+    model: tuple[Path, str] | None = None,
+    model_server: str | None = None,
+) -> None:
+    """Serve until a signal ends it.
+
+    It answers with the model of a folder, which has a version, or follows the registry's champion;
+    behind it is the model server at the root of these URLs, or the active deployment's.
 
     Raises
     ------
@@ -56,54 +85,86 @@ def serve_api(place: ApiPlace, settings: ApiSettings) -> None:
     ConfigError
         The URL of the model server is none.
     ModelError
-        The folder of ``place.model`` holds no whole model.
+        The folder of ``model`` holds no whole model.
     """
-    logging.basicConfig(level=logging.INFO, format="%(levelname)s %(message)s")
-    address = None if place.model_server is None else _checked(place.model_server)
-    with listen(place.host, place.port) as listener:
-        bound = listener.getsockname()
-        shown = f"[{bound[0]}]" if ":" in bound[0] else bound[0]
-        print(f"the API answers at http://{shown}:{bound[1]}", file=sys.stderr, flush=True)
-        descriptor = listener.detach()  # a second one would listen on after the workers' end
-        os.set_inheritable(descriptor, True)
-        with _folder_of_this_process() as metrics:
-            share_metrics(metrics)
-            Gunicorn(descriptor, settings, *_parts(place, address, settings)).run()
+    line = "%(levelname)s %(message)s"
+    logging.basicConfig(level=logging.INFO, format=line, handlers=[DroppingHandler()])
+    workspace = current_workspace()
+    root = None if model_server is None else _checked(model_server)
+    # Before the workers are forked, so that they share its memory.
+    models = FixedModel(*model) if model else FollowedChampion(workspace)
+    if isinstance(models, FollowedChampion):
+        models.look()
+    hosts = Hosts(host, settings.allowed_hosts, settings.origins)
+
+    def address() -> str | None:
+        deployment = None if root else active_or_none(workspace)
+        return deployment.server.address if deployment else root
+
+    with contextlib.ExitStack() as stack:
+        metrics = None
+        try:
+            folder = TemporaryDirectory(prefix="demand-api-", ignore_cleanup_errors=True)
+            metrics = Path(stack.enter_context(folder))
+        except OSError as error:
+            _log.warning("each worker counts for itself: %s", error)
+
+        def load() -> ASGIApp:
+            if metrics is not None:
+                share_metrics(metrics)
+            if isinstance(models, FollowedChampion):
+                models.start()
+            return _application(models, ModelServerProxy(address), settings, hosts)
+
+        told = "the API answers at {url}"
+        serve(load, host, port, workers=settings.workers, head_s=settings.head_s, announce=told)
 
 
-@contextlib.contextmanager
-def _folder_of_this_process() -> Iterator[Path]:
-    """Yield a new folder that goes with this process, and not with a worker forked from it.
+def _application(
+    models: ModelProvider, upstream: ModelServerProxy, settings: ApiSettings, hosts: Hosts
+) -> ASGIApp:
+    """Return the API as one ASGI application: limits, admission, Flask."""
+    # They import prometheus_client, which reads the environment when it is imported.
+    from demand.serving.api.application import HEADERS, FlaskOnLoop, create_app, problem
+    from demand.serving.api.telemetry import Telemetry
 
-    A worker that ends leaves by an exception, which comes past here, too.
+    telemetry = Telemetry(models, DroppingHandler() if settings.access_log else None)
+
+    def refusal(status: int, reason: str) -> tuple[Headers, bytes]:
+        telemetry.record("refused", status, 0.0)
+        headers = {"Content-Type": "application/problem+json", **HEADERS}
+        told = [(name.encode(), value.encode()) for name, value in headers.items()]
+        return told, problem(status, reason).get_data()
+
+    flask = create_app(models, upstream, settings, telemetry)
+    app, largest = FlaskOnLoop(flask, settings, telemetry), settings.body_bytes
+    together = _BODIES_AT_ONCE * largest
+    return RequestLimits(app, hosts, lambda _: largest, refusal, together, settings.timeouts)
+
+
+def share_metrics(folder: Path) -> None:
+    """Let this worker count into files of a folder, together with others.
+
+    It must be called before prometheus_client is imported. Files of gauges whose worker is gone
+    are deleted; what it has counted stays. A file that is mapped into memory ends its process
+    (SIGBUS) where the disk is too full for a page of it: so the room is taken before anything is
+    counted, and where there is none this worker counts for itself.
     """
-    folder, owner = Path(tempfile.mkdtemp(prefix="demand-api-")), os.getpid()
     try:
-        yield folder
-    finally:
-        if os.getpid() == owner:
-            shutil.rmtree(folder, ignore_errors=True)
-
-
-def _parts(place: ApiPlace, address: str | None, settings: ApiSettings) -> tuple[Front, Follow]:
-    """Return what answers, and what each worker calls before it answers."""
-    champions: FixedModel | FollowedChampion
-    follow: Follow
-    if place.model is not None:
-        champions, follow = FixedModel(*place.model), _nothing
+        for path in folder.glob("gauge_live*.db"):
+            if not psutil.pid_exists(int(path.stem.rpartition("_")[2])):
+                path.unlink(missing_ok=True)
+        for kind in _KINDS:
+            path = folder / f"{kind}_{os.getpid()}.db"
+            if not path.exists():  # else of a process of this id that is gone
+                path.write_bytes(bytes(_FILE_BYTES))
+    except OSError as error:
+        for path in folder.glob(f"*_{os.getpid()}.db"):
+            path.unlink()
+        _log.warning("no room for shared metrics, each worker tells its own: %s", error.strerror)
+        os.environ.pop(SHARED_METRICS, None)
     else:
-        champions = FollowedChampion(home())
-        champions.look()
-        follow = champions.start
-    where = active_address(home()) if address is None else lambda: address
-    log = AccessLog() if settings.access_log else None
-    telemetry = Telemetry(champions)
-    app = create_app(champions, ModelServerUpstream(where), settings, telemetry, log)
-    return Front(app.wsgi_app, settings, telemetry.in_flight), follow
-
-
-def _nothing() -> None:
-    """Follow nothing: a model from a folder stays."""
+        os.environ[SHARED_METRICS] = str(folder)
 
 
 def _checked(url: str) -> str:

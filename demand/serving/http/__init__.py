@@ -1,0 +1,1 @@
+"""What the API, the model server and the page share of HTTP."""
