@@ -13,13 +13,17 @@ import os
 import sys
 from pathlib import Path
 
-from demand.doors import DEBUG, Parser, guarded
-from demand.progress import QUIET, console
-from demand.state import PROJECT_ROOT
-from doors.batch import answer
-from doors.production import ROWS, evaluate
-from doors.training import train
-from doors.tuning import tune
+from cli.pipelines import ROWS, answer, evaluate, train, tune
+from cli.terminal import (
+    EXIT_INTERRUPTED,
+    TRAINING_CONFIG,
+    Parser,
+    guarded,
+    prepare_environment,
+    whole_number,
+)
+from demand.progress import console
+from demand.workspace.workspace import PROJECT_ROOT
 
 DOORS = {
     "training": train,
@@ -29,15 +33,14 @@ DOORS = {
 }
 # What only one pipeline understands.
 OPTIONS_OF = {
-    "training": ("no_deploy", "no_promote"),
+    "training": ("no_deploy", "no_promote", "metrics"),
     "tuning": ("trials",),
     "batch-inference": ("output", "model"),
     "production-evaluation": ("url", "rows"),
 }
 # What a pipeline cannot do without.
 REQUIRED_BY = {"batch-inference": ("data", "output"), "production-evaluation": ("data",)}
-# Of the pipelines without a config of their own, which heed `data.max_file_gb`, `gate` and `seed`.
-CONFIG = PROJECT_ROOT / "configs" / "training.yaml"
+# The others heed that of training, those without a config `data.max_file_gb`, `gate` and `seed`.
 CONFIG_OF = {"tuning": PROJECT_ROOT / "configs" / "tuning.yaml"}
 EXAMPLES = """examples:
   python run.py --pipeline training
@@ -49,7 +52,8 @@ EXAMPLES = """examples:
 batch-inference writes item_id,deal_probability, one row an ad, in the order of the file.
 A cell that cannot be read or is out of bounds counts as missing; an ad without a title or a
 category_name keeps its row with an empty deal_probability. Warnings count both and name the
-first of them by line.
+first of them by line. An item_id that a spreadsheet would take for a formula has an
+apostrophe put before it; others stay as they are.
 
 production-evaluation ends with 2 where the deployed model does not answer as the registered
 one does.
@@ -58,64 +62,32 @@ one does.
 
 def parser() -> Parser:
     """Return the parser of the command line; :func:`parsed` checks what it cannot."""
-    arguments = Parser(
-        prog="run.py", description="Run a pipeline of avito-demand.", epilog=EXAMPLES
-    )
-    add = arguments.add_argument
+    text = "Run a pipeline of avito-demand."
+    arguments = Parser(prog="run.py", description=text, epilog=EXAMPLES)
+    add, count = arguments.add_argument, whole_number(1, 10**9)
     add("--pipeline", required=True, choices=tuple(DOORS), help="which pipeline")
-    add(
-        "--data",
-        type=Path,
-        metavar="FILE",
-        help="ads as csv, csv.gz, zip or parquet (training, tuning: default: the demo ads)",
-    )
-    add(
-        "--config",
-        type=Path,
-        metavar="FILE",
-        help="parameters (default: configs/training.yaml; tuning: configs/tuning.yaml)",
-    )
+    text = "ads as csv, csv.gz, zip or parquet (training, tuning: default: the demo ads)"
+    add("--data", type=Path, metavar="FILE", help=text)
+    text = "parameters (default: configs/training.yaml; tuning: configs/tuning.yaml)"
+    add("--config", type=Path, metavar="FILE", help=text)
     add("--no-deploy", action="store_true", help="training: stop after promotion")
-    add(
-        "--no-promote",
-        action="store_true",
-        help="training: stop after evaluation, as for an experiment",
-    )
-    add(
-        "--trials",
-        type=count,
-        metavar="N",
-        help="tuning: how many configs, those of an interrupted search included",
-    )
+    text = "training: stop after evaluation, as for an experiment"
+    add("--no-promote", action="store_true", help=text)
+    text = "training: leave metrics.json and what is plotted there, too, for git and DVC"
+    add("--metrics", type=Path, metavar="DIR", help=text)
+    text = "tuning: how many configs, those of an interrupted search included"
+    add("--trials", type=count, metavar="N", help=text)
     add("--output", type=Path, metavar="FILE", help="batch-inference: CSV file of answers")
     add("--model", metavar="VERSION", help="batch-inference: which version (default: the champion)")
-    add(
-        "--url",
-        help="production-evaluation: ends in /invocations (MLflow) or /predict (Flask API) "
-        "(default: the active deployment)",
-    )
-    add(
-        "--rows",
-        type=count,
-        metavar="N",
-        help=f"production-evaluation: so many ads, drawn by chance (default: {ROWS})",
-    )
-    add(
-        "--no-cache",
-        action="store_true",
-        help="run every step anew; a search forgets its trials",
-    )
+    text = "production-evaluation: ends in /invocations (MLflow) or /predict (Flask API) "
+    add("--url", help=text + "(default: the active deployment)")
+    text = f"production-evaluation: so many ads, drawn by chance (default: {ROWS})"
+    add("--rows", type=count, metavar="N", help=text)
+    text = "run every step anew; a search forgets its trials"
+    add("--no-cache", action="store_true", help=text)
     add("--quiet", action="store_true", help="print errors only")
     add("--verbose", action="store_true", help="show ZenML's own messages, and tracebacks")
     return arguments
-
-
-def count(text: str) -> int:
-    """Return a whole number from 1, for the parser."""
-    number = int(text)
-    if number < 1:
-        raise ValueError(text)
-    return number
 
 
 def parsed(argv: list[str] | None) -> argparse.Namespace:
@@ -131,29 +103,19 @@ def parsed(argv: list[str] | None) -> argparse.Namespace:
         if getattr(arguments, option) is None:
             known.error(f"--pipeline {arguments.pipeline} needs --{option}")
     if arguments.config is None:
-        arguments.config = CONFIG_OF.get(arguments.pipeline, CONFIG)
+        arguments.config = CONFIG_OF.get(arguments.pipeline, TRAINING_CONFIG)
     return arguments
-
-
-def prepare_environment(*, quiet: bool, verbose: bool) -> None:
-    """Set what the libraries read when they are imported; the user's own values win."""
-    if quiet:
-        os.environ[QUIET] = "1"
-    if verbose:
-        os.environ[DEBUG] = "1"
-    os.environ.setdefault("ZENML_ANALYTICS_OPT_IN", "false")
-    os.environ.setdefault("ZENML_LOGGING_VERBOSITY", "INFO" if verbose else "CRITICAL")
-    os.environ.setdefault("ZENML_ENABLE_RICH_TRACEBACK", "false")
-    os.environ.setdefault("ZENML_ENABLE_REPO_INIT_WARNINGS", "false")
-    os.environ.setdefault("ZENML_DISABLE_INTERACTIVE_INPUT", "true")
-    os.environ.setdefault("GIT_PYTHON_REFRESH", "quiet")
 
 
 def main(argv: list[str] | None = None) -> int:
     """Parse, run, and turn every failure into one message and an exit status."""
     arguments = parsed(argv)
     prepare_environment(quiet=arguments.quiet, verbose=arguments.verbose)
-    return guarded(lambda: DOORS[arguments.pipeline](arguments, console()))
+    status = guarded(lambda: DOORS[arguments.pipeline](arguments, console()))
+    if status == EXIT_INTERRUPTED:
+        # The thread that a signal left at work in a pipeline would hold up an orderly end.
+        os._exit(status)
+    return status
 
 
 if __name__ == "__main__":

@@ -2,30 +2,20 @@
 
 from __future__ import annotations
 
-from typing import Literal
-
 from zenml import pipeline
 from zenml.enums import ExecutionMode
 
-from demand.config import TrainingConfig
-from demand.lineage import model_settings
-from steps.baselines import baselines
-from steps.build_features import build_features
-from steps.check import check
-from steps.deploy import deploy
-from steps.evaluate import evaluate
-from steps.ingest import ingest
-from steps.package import package
-from steps.promote import promote
-from steps.refit import refit
-from steps.split import split
-from steps.trace import trace
-from steps.train import train
-from steps.validate import validate
+from demand.config import TrainingConfig, Until
+from demand.data.lineage import model_settings
+from steps.data import ingest, split, trace, validate
+from steps.evaluation import check, evaluate
+from steps.model import baselines, build_features, refit, train
+from steps.registry import package, promote
+from steps.serving import deploy
 
 
 # The first failure ends the run and keeps its reason: a gate must not be outrun.
-@pipeline(name="training", execution_mode=ExecutionMode.FAIL_FAST)
+@pipeline(name="training", execution_mode=ExecutionMode.FAIL_FAST, tags=["training", "demand"])
 def training(
     path: str,
     md5: str,
@@ -34,81 +24,38 @@ def training(
     store: str,
     champion: str | None = None,
     demo: tuple[int, int] | None = None,
-    until: Literal["evaluate", "promote", "deploy"] = "deploy",
+    until: Until = "deploy",
 ) -> None:
     """Ingest, validate, split, train, check, evaluate; then refit, package, promote, deploy."""
     ads, unparsed, lines = ingest(path, md5, config.data.max_file_gb)
     lineage = trace(ads, path, md5)
     accepted, data_warnings, _, _ = validate(ads, unparsed, lines, config.validation)
-    training_ads, validation_ads, test_ads, rows = split(accepted, config.split, config.seed)
+    *parts, rows = split(accepted, config.split, config.seed)
+    training_ads, validation_ads, test_ads = parts
+    params = model_settings(config)
     feature_set = build_features(training_ads, validation_ads, config.features, config.seed)
     predictor, curve, epochs, logged_model = train(
-        feature_set,
-        training_ads,
-        validation_ads,
-        test_ads,
-        lineage,
-        model_settings(config),
-        config.training,
-        config.seed,
-        store,
+        feature_set, *parts, lineage, params, config.training, config.seed, store
     )
-    answers = baselines(training_ads, validation_ads, test_ads, config.seed)
+    answers = baselines(*parts, config.seed)
     check_warnings, _, _, _ = check(predictor, training_ads, test_ads, answers, config.checks)
+    told = (logged_model, lineage, rows)
+    gate = (config.gate, config.seed, champion, demo)
     metrics, _, evaluation = evaluate(
-        predictor,
-        curve,
-        test_ads,
-        answers,
-        logged_model,
-        lineage,
-        rows,
-        config.gate,
-        config.seed,
-        champion,
-        demo,
-        after=[check],
+        predictor, curve, test_ads, answers, *told, *gate, after=[check]
     )
     if until == "evaluate":
         return
+    settings = (config.features, config.training, config.checks)
     served, fits, market, _ = refit(
-        predictor,
-        epochs,
-        training_ads,
-        validation_ads,
-        test_ads,
-        config.features,
-        config.training,
-        config.checks,
-        config.seed,
-        after=[evaluate],
+        predictor, epochs, *parts, *settings, config.seed, after=[evaluate]
     )
+    fitted, warnings = (served, predictor, fits, market), (data_warnings, check_warnings)
     served_model, _, _ = package(
-        served,
-        predictor,
-        fits,
-        market,
-        evaluation,
-        metrics,
-        test_ads,
-        logged_model,
-        lineage,
-        rows,
-        data_warnings,
-        check_warnings,
-        model_settings(config),
-        config.gate,
-        demo,
+        *fitted, evaluation, metrics, test_ads, *told, *warnings, params, config.gate, demo
     )
-    version = promote(
-        served_model,
-        metrics,
-        lineage,
-        data_warnings,
-        check_warnings,
-        fingerprint,
-        champion,
-        config.gate,
+    version, promoted = promote(
+        served_model, metrics, lineage, *warnings, fingerprint, champion, config.gate
     )
     if until == "deploy":
-        deploy(version, config.deploy)
+        deploy(version, promoted, config.deploy)

@@ -6,17 +6,14 @@ from zenml import pipeline
 from zenml.enums import ExecutionMode
 
 from demand.config import TrainingConfig
-from demand.tuning.settings import TuningConfig
-from steps.ingest import ingest
-from steps.split import split
-from steps.trace import trace
-from steps.tune import tune
-from steps.validate import validate
+from demand.model.tuning.config import TuningConfig
+from steps.data import ingest, split, trace, validate
+from steps.tuning import tune
 
 
 # The steps up to the split are those of the training pipeline, and so is their cache. The
 # test part ends here: no trial is measured on it.
-@pipeline(name="tuning", execution_mode=ExecutionMode.FAIL_FAST)
+@pipeline(name="tuning", execution_mode=ExecutionMode.FAIL_FAST, tags=["tuning", "demand"])
 def tuning(
     path: str, md5: str, base: TrainingConfig, settings: TuningConfig, trials: int, anew: bool
 ) -> None:

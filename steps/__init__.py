@@ -1,1 +1,1 @@
-"""ZenML steps: each reads its inputs, calls the core, and names its outputs."""
+"""ZenML steps, a file a room of the core: each reads its inputs, calls it, names its outputs."""

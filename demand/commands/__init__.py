@@ -1,1 +1,0 @@
-"""The day-two commands, each with its options and what it does."""

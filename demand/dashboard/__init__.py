@@ -1,1 +1,0 @@
-"""ZenML's dashboard and MLflow's UI, started as processes."""

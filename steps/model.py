@@ -1,0 +1,146 @@
+"""Steps that fit: features, the network, the baselines, and the refit that is to serve."""
+
+from __future__ import annotations
+
+from functools import partial
+from pathlib import Path
+from typing import Annotated, Any
+
+import numpy as np
+import pandas as pd
+from zenml import step
+
+from demand.config import CheckSettings, FeatureSettings, TrainingSettings
+from demand.evaluation.baselines import baseline_answers
+from demand.evaluation.checks import behaviour_only, run_checks
+from demand.features import builder as core
+from demand.features.builder import FeatureSet
+from demand.features.category_statistics import category_statistics
+from demand.model.predictor import Predictor
+from demand.model.training import calibrate_intervals, calibrate_percentiles
+from demand.model.training import refit as fit_again
+from demand.model.training import train as fit
+from demand.progress import show_epoch
+from demand.registry.packaging import SAMPLES_MAX, log_model
+from demand.registry.promotion import log_sellers
+from demand.registry.tracking import tracked_run
+from demand.reports.pages import write_checks
+from orchestration.steps import (
+    CACHED,
+    REPORTS,
+    FeatureSetMaterializer,
+    PredictorMaterializer,
+    noted,
+    output,
+    refuse,
+    reported,
+    shown,
+    today,
+)
+
+
+@step(cache_policy=CACHED, output_materializers={"feature_set": FeatureSetMaterializer})
+def build_features(
+    training_ads: pd.DataFrame, validation_ads: pd.DataFrame, settings: FeatureSettings, seed: int
+) -> Annotated[FeatureSet, output("feature_set", "Ads as arrays, with the encoders", "features")]:
+    """Fit the features on the training ads, apply them to the validation ads."""
+    with noted() as notes:
+        built = core.build_features(training_ads, validation_ads, settings, seed)
+        notes |= {"buckets": settings.buckets, "dense_features": built.builder.width}
+    return built
+
+
+@step(cache_policy=CACHED, output_materializers={"predictor": PredictorMaterializer})
+def train(
+    feature_set: FeatureSet,
+    training_ads: pd.DataFrame,
+    validation_ads: pd.DataFrame,
+    test_ads: pd.DataFrame,
+    lineage: dict[str, str],
+    params: dict[str, Any],
+    settings: TrainingSettings,
+    seed: int,
+    store: str,
+) -> tuple[
+    Annotated[Predictor, output("predictor", "The model that the test ads measure", "model")],
+    Annotated[pd.DataFrame, output("curve", "Losses and validation RMSE by epoch", "model")],
+    Annotated[int, output("epochs", "The epoch with the least validation RMSE", "model")],
+    Annotated[dict[str, str], output("logged_model", "Its ids in MLflow", "model", "mlflow")],
+]:
+    """Fit with early stopping; log parameters, curves and the model.
+
+    ``params`` is all that decides the model, for MLflow.
+    ``store`` names the MLflow store: a run cached in another one would not be found.
+    """
+    del store
+    with noted() as notes, tracked_run("training", tags=lineage) as run:
+        run.log_params(params)
+        trained = fit(feature_set, settings, seed, partial(show_epoch, total=settings.epochs_max))
+        curve = trained.curve()
+        run.log_curves({name: curve[name].tolist() for name in ("train_loss", "validation_rmse")})
+        run.log_metrics({"best_epoch": trained.best_epoch})
+        log_sellers(run, training_ads["user_id"])
+        judged = trained.predictor
+        calibrated = calibrate_intervals(judged, judged, validation_ads)
+        predictor = calibrate_percentiles(calibrated, training_ads)
+        model_id = log_model(run, predictor, test_ads.head(SAMPLES_MAX))
+        notes |= {"best_epoch": trained.best_epoch, "mlflow_run": run.run_id}
+    logged = {"run_id": run.run_id, "model_id": model_id, "trained": today()}
+    return predictor, curve, trained.best_epoch, logged
+
+
+@step(cache_policy=CACHED)
+def baselines(
+    training_ads: pd.DataFrame, validation_ads: pd.DataFrame, test_ads: pd.DataFrame, seed: int
+) -> Annotated[
+    pd.DataFrame, output("baseline_answers", "Answers of the mean, category means, MLP", "baseline")
+]:
+    """Answer the test ads with the mean, the category means and the report's MLP."""
+    with noted():
+        # The baselines stop by no validation, so its rows are theirs to learn from.
+        known = pd.concat([training_ads, validation_ads], ignore_index=True)
+        return pd.DataFrame(baseline_answers(known, test_ads, seed))
+
+
+@step(cache_policy=CACHED, output_materializers={"served": PredictorMaterializer})
+def refit(
+    predictor: Predictor,
+    epochs: int,
+    training_ads: pd.DataFrame,
+    validation_ads: pd.DataFrame,
+    test_ads: pd.DataFrame,
+    features: FeatureSettings,
+    settings: TrainingSettings,
+    checks: CheckSettings,
+    seed: int,
+) -> tuple[
+    Annotated[Predictor, output("served", "The model to serve, fitted on all ads", "model")],
+    Annotated[dict[str, Any], output("fits", "How it was fitted, and when", "model")],
+    Annotated[dict[str, Any], output("market", "Statistics of the ads it learnt from", "model")],
+    Annotated[Path, output(REPORTS, "Its behaviour checks", "report")],
+]:
+    """Return the model that is to serve: ``predictor`` itself where no refit is asked for.
+
+    ``fits`` are those of :class:`demand.reports.card.ModelFacts`, and the day of the fit where
+    there was one. The refitted model must behave like any other: its critical checks stop the
+    pipeline, too. ``market`` sums up the ads that the model to serve has learnt from.
+    """
+    with noted() as notes, reported() as reports:
+        if not settings.refit:
+            # The validation ads ended its training, and calibrated it.
+            ads = pd.concat([training_ads, validation_ads], ignore_index=True)
+            return predictor, {"refit": False, "epochs": epochs}, category_statistics(ads), reports
+        ads = pd.concat([training_ads, validation_ads, test_ads], ignore_index=True)
+        on_epoch = partial(show_epoch, total=epochs)
+        fitted = fit_again(ads, epochs, features, settings, seed, on_epoch)
+        held_out = pd.concat([validation_ads, test_ads], ignore_index=True)
+        served = calibrate_intervals(fitted, predictor, held_out)
+        found = run_checks(served, test_ads, behaviour_only(checks))
+        overview, _ = write_checks(found, reports / "served")
+        if found.refusal is not None:
+            reason = f"after the refit on all ads: {found.refusal}"
+            refuse("checks", reason, served_checks=shown(overview))
+        moved = float(np.mean(np.abs(served.predict(test_ads) - predictor.predict(test_ads))))
+        notes |= {"refit_rows": len(ads), "refit_mean_difference": moved}
+        fits = {"refit": True, "epochs": epochs, "rows": len(ads), "difference": moved}
+        return served, fits | {"trained": today()}, category_statistics(ads), reports
