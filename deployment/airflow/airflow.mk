@@ -12,8 +12,8 @@ airflow-env: ## Airflow's own environment, installed once for each state of its 
 	    && $(AIRFLOW_ENV)/bin/python -m pip install --disable-pip-version-check -qq --requirement $(AIRFLOW_LOCK) \
 	    && cp $(AIRFLOW_LOCK) $(AIRFLOW_STAMP); }
 
-airflow: airflow-env ## Airflow with the weekly retraining on http://127.0.0.1:8080 (AIRFLOW_PORT)
-	@$(AIRFLOW_ENV)/bin/python deployment/airflow/standalone.py
+airflow: env airflow-env ## Airflow with the weekly retraining on http://127.0.0.1:8080 (AIRFLOW_PORT)
+	@.venv/bin/python deployment/airflow/standalone.py
 
-airflow-test: airflow-env ## Run the DAG for real: a gate that says yes, one that says no
+airflow-test: dev airflow-env ## Run the DAG for real: a gate that says yes, one that says no
 	.venv/bin/python -m pytest -m airflow tests/e2e/test_airflow.py

@@ -11,11 +11,11 @@ import argparse
 import sys
 from pathlib import Path
 
-from demand.doors import guarded
+from cli.terminal import guarded
 from demand.errors import ModelError
-from demand.serving.model_files import copy_model
-from demand.serving.registry import Registry
-from demand.state import home
+from demand.registry.model_files import copy_model
+from demand.registry.registry import Registry
+from demand.workspace.workspace import current_workspace
 
 VERSION_FILE = "model_version"
 
@@ -30,14 +30,14 @@ def export_champion(folder: Path) -> str:
     """
     if folder.exists():
         raise ModelError(f"{folder} is there already: name a folder that is not")
-    place = home()
+    workspace = current_workspace()
     # Asking a registry that is not there would make one.
-    champion = Registry(place).champion() if place.mlflow_database.exists() else None
+    champion = Registry(workspace).champion() if workspace.mlflow_database.exists() else None
     if champion is None:
         raise ModelError(
             "there is no champion yet: run `python run.py --pipeline training` to make one"
         )
-    copy_model(champion.source, champion.files_sha256, folder)
+    copy_model(champion, folder)
     (folder / VERSION_FILE).write_text(champion.version + "\n", encoding="utf-8")
     return champion.version
 

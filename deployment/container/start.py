@@ -40,9 +40,9 @@ def command(arguments: list[str]) -> list[str]:
             return [sys.executable, *server, *defaults, "--model-version", version(), *options]
         case ["demand", "api", *options]:
             named = ["--model-version", version()] if version() else []
-            return [sys.executable, "-m", "demand.cli", "api", *named, *options]
+            return [sys.executable, "-m", "cli.main", "api", *named, *options]
         case ["demand", *options]:
-            return [sys.executable, "-m", "demand.cli", *options]
+            return [sys.executable, "-m", "cli.main", *options]
     said = " ".join(arguments) or "nothing"
     raise SystemExit(f"start.py: not {said!r}, but one of: model-server, demand, healthy URL")
 

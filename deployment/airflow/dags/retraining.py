@@ -2,18 +2,18 @@
 
 How a run looks in the grid:
 
-=====================  =========  ============  ================  =========
-the job's exit status  retrain    deployed      gate_said_no      the run
-=====================  =========  ============  ================  =========
-0, deployed            success    success       skipped           success
-2, a gate said no      skipped    skipped       success           success
-1, an error            retried, then failed     skipped           failed
-64, wrong usage        failed at once           skipped           failed
-=====================  =========  ============  ================  =========
+========================  =========  ============  ================  =========
+exit status of run.py     retrain    deployed      gate_said_no      the run
+========================  =========  ============  ================  =========
+0, deployed               success    success       skipped           success
+2, a gate said no         skipped    skipped       success           success
+another, or a signal      retried, then failed     skipped           failed
+========================  =========  ============  ================  =========
 
 A gate's no is an answer, not a failure: it is not retried, and alerts that watch for
-failed runs stay silent. It is seen all the same: ``gate_said_no`` runs then and only
-then, shows the reason, and is the place for a notification of its own.
+failed runs stay silent. It is seen all the same: ``gate_said_no`` succeeds then and only
+then, and is the place for a notification of its own. The reason is at the end of the log
+of ``retrain``.
 """
 
 from __future__ import annotations
@@ -21,74 +21,39 @@ from __future__ import annotations
 import os
 from datetime import timedelta
 from pathlib import Path
-from typing import Any
 
+from airflow.providers.standard.operators.bash import BashOperator
 from airflow.providers.standard.operators.empty import EmptyOperator
-from airflow.sdk import DAG, BaseOperator, CronTriggerTimetable, Param, TriggerRule, Variable, task
-from airflow.sdk.exceptions import AirflowException, AirflowFailException, AirflowSkipException
-from exit_policy import Outcome, judge
-from training_job import TrainingJob, training_command, training_environment
+from airflow.sdk import DAG, CronTriggerTimetable, Param, TriggerRule
 
-PROJECT = "AVITO_DEMAND_PROJECT"
 THIS_REPOSITORY = Path(__file__).resolve().parents[3]
-REASON = "reason"
+# Airflow's variables can hold its database's password and its keys: the job gets none of them.
+# timeout(1) hands Airflow's SIGTERM on to the process group of the job, and kills it 30 s later;
+# a model server has a session of its own and goes on serving.
+RETRAIN = """
+if [ ! -f run.py ] || [ ! -x .venv/bin/python ]; then
+    echo "error: $PWD is not set up: run 'make training' in it once, or name the project in" \
+        "the Airflow Variable or environment variable AVITO_DEMAND_PROJECT"
+    exit 64
+fi
+if [ -n "$RETRAIN_UNKNOWN" ]; then
+    echo "error: unknown parameters: $RETRAIN_UNKNOWN; known are data and config"
+    exit 64
+fi
+unset ${!AIRFLOW*} ${!_AIRFLOW*} ${!__AIRFLOW*} PYTHONHOME PYTHONPATH VIRTUAL_ENV
+export PATH="$PWD/.venv/bin:$PATH" PYTHONUNBUFFERED=1
+trap 'kill $job; wait $job; exit 143' TERM
+$(command -v timeout >/dev/null && echo timeout --kill-after=30 0) \
+    .venv/bin/python run.py --pipeline training \
+    ${RETRAIN_DATA:+"--data=$RETRAIN_DATA"} ${RETRAIN_CONFIG:+"--config=$RETRAIN_CONFIG"} &
+job=$!
+wait $job
+"""
 
 
 def minutes(name: str, default: float) -> timedelta:
     """Read a duration in minutes from the environment variable ``name``."""
     return timedelta(minutes=float(os.environ.get(name, default)))
-
-
-def project_folder() -> Path:
-    """Return the project to train: an Airflow Variable, the environment, or this repository."""
-    named = Variable.get(PROJECT, default=None) or os.environ.get(PROJECT)
-    return Path(named).expanduser().resolve() if named else THIS_REPOSITORY
-
-
-class TrainingOperator(BaseOperator):
-    """Runs the training pipeline, shows its output in the task's log, obeys its exit status."""
-
-    def __init__(self, **settings: Any) -> None:
-        super().__init__(**settings)
-        self._job: TrainingJob | None = None
-
-    def execute(self, context: Any) -> str:
-        """Train; the message of the verdict is the return value.
-
-        Raises
-        ------
-        AirflowSkipException
-            A gate said no; the reason is in the XCom ``reason``.
-        AirflowFailException
-            Wrong usage, unknown parameters, or a project that is not set up: another try
-            would not help.
-        AirflowException
-            Any other error; Airflow tries again.
-        """
-        project = project_folder()
-        params = context["params"]
-        if unknown := sorted(set(params) - {"data", "config"}):
-            raise AirflowFailException(f"unknown parameters {unknown}: known are data and config")
-        try:
-            command = training_command(project, params["data"], params["config"])
-        except FileNotFoundError as error:
-            raise AirflowFailException(str(error)) from error
-        self.log.info("In %s: %s", project, command)
-        self._job = TrainingJob(command, project, training_environment(project, os.environ))
-        verdict = judge(self._job.run(self.log.info), self._job.last_lines)
-        if verdict.outcome is Outcome.REFUSED:
-            context["ti"].xcom_push(key=REASON, value=verdict.message)
-            raise AirflowSkipException(verdict.message)
-        if verdict.outcome is Outcome.WRONG_USAGE:
-            raise AirflowFailException(verdict.message)
-        if verdict.outcome is Outcome.ERROR:
-            raise AirflowException(verdict.message)
-        return verdict.message
-
-    def on_kill(self) -> None:
-        """End the job with all it started: the time-out, or a person, ended the task."""
-        if self._job is not None:
-            self._job.stop()
 
 
 def path_param(what: str, default: str) -> Param:
@@ -115,22 +80,32 @@ with DAG(
         "data": path_param("Ads to train on (CSV, zip, gz, parquet)", "the demo ads"),
         "config": path_param("Configuration (YAML)", "configs/training.yaml"),
     },
+    user_defined_macros={
+        "default_project": os.environ.get("AVITO_DEMAND_PROJECT") or str(THIS_REPOSITORY)
+    },
+    user_defined_filters={"expanduser": os.path.expanduser},
     tags=["avito-demand"],
     doc_md=__doc__,
 ):
-    retrain = TrainingOperator(
+    retrain = BashOperator(
         task_id="retrain",
+        bash_command=RETRAIN,
+        skip_on_exit_code=2,
+        cwd="{{ (var.value.get('AVITO_DEMAND_PROJECT', '') or default_project) | expanduser }}",
+        append_env=True,
+        # In variables, since what stands in the command itself is read by the shell.
+        env={
+            "RETRAIN_DATA": "{{ params.data or '' }}",
+            "RETRAIN_CONFIG": "{{ params.config or '' }}",
+            "RETRAIN_UNKNOWN": "{{ params | reject('in', ['data', 'config']) | sort | join(' ') }}",
+        },
         execution_timeout=minutes("AVITO_DEMAND_TIMEOUT_MINUTES", 120),
         retries=2,
         retry_delay=minutes("AVITO_DEMAND_RETRY_MINUTES", 10),
         retry_exponential_backoff=2,
         max_retry_delay=timedelta(hours=2),
     )
-
-    @task(trigger_rule=TriggerRule.ALL_SKIPPED)
-    def gate_said_no(**context: Any) -> str:
-        """Show why the gate refused; put a notification here if a no should be announced."""
-        reason: str = context["ti"].xcom_pull(task_ids="retrain", key=REASON)
-        return reason
-
-    retrain >> [EmptyOperator(task_id="deployed"), gate_said_no()]
+    retrain >> [
+        EmptyOperator(task_id="deployed"),
+        EmptyOperator(task_id="gate_said_no", trigger_rule=TriggerRule.ALL_SKIPPED),
+    ]
