@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 
-from demand.ads import COLUMN_NAMES, TARGET
-from demand.reference import reference
+from demand.schema.columns import COLUMN_NAMES, TARGET
+from demand.schema.population import reference
 
 _ADJECTIVES = ("новый", "старый", "детский", "зимний", "красный", "большой", "почти новый")
 _NOUNS = ("шкаф", "велосипед", "комбинезон", "телефон", "гараж", "щенок", "учебник", "диван")

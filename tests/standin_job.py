@@ -19,6 +19,8 @@ arguments = sys.argv[1:]
 print("arguments:", arguments, "объявление", flush=True)
 with open("tries.log", "a") as log:
     log.write(repr(arguments) + "\\n")
+with open("environment.log", "w") as log:
+    log.write("\\n".join(os.environ))
 config = next((a.partition("=")[2] for a in arguments if a.startswith("--config=")), "0")
 if config == "2":
     print("stopped: the rmse gate said no: 0.2201 is not below 0.01")
@@ -29,8 +31,12 @@ if config == "1":
 if config == "64":
     print("usage: run.py [-h]\\nrun.py: unrecognized arguments\\n\\n")
 if config == "server":
-    server = subprocess.Popen(["sleep", "600"], start_new_session=True)
-    print("pid", server.pid, flush=True)
+    server = subprocess.Popen(
+        ["sleep", "600"], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+        start_new_session=True,
+    )
+    with open("pids.log", "w") as log:
+        log.write(str(server.pid))
     config = "0"
 if config in ("endless", "stubborn"):
     if config == "stubborn":
@@ -61,7 +67,7 @@ def tries(project: Path) -> list[str]:
 
 
 def pids(project: Path) -> list[int]:
-    """Return the process ids of an endless stand-in and its child, once they are known."""
+    """Return the process ids of an endless stand-in and its child, or of the server it left."""
     log = project / "pids.log"
     return [int(pid) for pid in log.read_text().split()] if log.exists() else []
 

@@ -10,7 +10,7 @@ from pydantic import BaseModel, ValidationError
 
 from demand.config import Settings, TrainingConfig, load_config
 from demand.errors import ConfigError
-from demand.state import PROJECT_ROOT
+from demand.workspace.workspace import PROJECT_ROOT
 
 SHIPPED = PROJECT_ROOT / "configs" / "training.yaml"
 

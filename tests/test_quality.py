@@ -9,33 +9,32 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from benchmarks import quality, quality_ours
+from benchmarks import quality
 from benchmarks.quality import chosen_entries, main, measure, subsample
 from benchmarks.quality_features import AdNumbers, TargetStatistics, TextDigest
-from benchmarks.quality_folds import (
-    Entry,
-    Family,
-    Prepared,
-    cross_validate,
-    seller_folds,
-    steps_of,
+from benchmarks.quality_folds import Entry, Family, cross_validate, seller_folds
+from benchmarks.quality_ours import OPTIONAL, VARIANTS, Ours, our_entries
+from benchmarks.quality_peers import (
+    EVERY,
+    LightGBMPeer,
+    Settings,
+    chosen,
+    inner_parts,
+    peer_entries,
 )
-from benchmarks.quality_ours import VARIANTS, changed, our_entries, ours
-from benchmarks.quality_peers import chosen_trees, inner_parts, peer_entries
-from benchmarks.quality_report import write_quality
-from benchmarks.quality_trees import LightGBMPeer, Settings
-from demand.ads import TARGET
+from benchmarks.report import Report
 from demand.config import TrainingConfig
 from demand.demo import generate
 from demand.errors import ConfigError
-from demand.metrics import rmse
-from demand.predictor import Predictor
-from demand.state import PROJECT_ROOT
+from demand.evaluation.metrics import rmse
+from demand.model.predictor import Predictor
+from demand.schema.columns import TARGET
+from demand.workspace.workspace import PROJECT_ROOT
 
 REAL = PROJECT_ROOT.parent / "shared" / "avito" / "ads.csv"
 ROWS = 400
 TINY = peer_entries(
-    ridge=(Settings({"alpha": 10.0}, terms=500), Settings({"alpha": 40.0}, terms=500)),
+    ridge=tuple(Settings({"alpha": alpha}, rounds=EVERY, terms=500) for alpha in (10.0, 40.0)),
     lightgbm=(
         Settings({"num_leaves": 4}, rounds=20, components=4, terms=500),
         Settings({"num_leaves": 7}, rounds=20, components=4, terms=500),
@@ -65,6 +64,9 @@ class Constant:
     def __init__(self, value: float) -> None:
         self.value = value
 
+    def fit(self, ads: pd.DataFrame) -> Constant:
+        return self
+
     def predict(self, ads: pd.DataFrame) -> np.ndarray:
         return np.full(len(ads), self.value)
 
@@ -74,19 +76,37 @@ class Spy:
 
     def __init__(self) -> None:
         self.searched: list[pd.DataFrame] = []
-        self.parts: list[tuple[pd.DataFrame, pd.DataFrame, int]] = []
+        self.trained: list[pd.DataFrame] = []
+        self.asked: list[pd.DataFrame] = []
 
-    def prepare(self, train: pd.DataFrame) -> Prepared:
+    def prepare(self, train: pd.DataFrame):
         self.searched.append(train)
-        return Prepared(self.fit)
-
-    def fit(self, train: pd.DataFrame, test: pd.DataFrame, seed: int):
-        self.parts.append((train, test, seed))
-        model = Constant(0.1 * (1 + seed))
-        return model.predict(test), model
+        return lambda seed: Spied(0.1 * (1 + seed), self)
 
     def entry(self, key: str, seeds: tuple[int, ...] = (0,), combine="average") -> Entry:
         return Entry(key, key, Family(key, self.prepare), seeds, combine)
+
+
+class Spied(Constant):
+    def __init__(self, value: float, spy: Spy) -> None:
+        super().__init__(value)
+        self.spy = spy
+
+    def fit(self, ads: pd.DataFrame) -> Constant:
+        self.spy.trained.append(ads)
+        return self
+
+    def predict(self, ads: pd.DataFrame) -> np.ndarray:
+        # Asked again and again only to be timed.
+        if len(self.spy.asked) < len(self.spy.trained):
+            self.spy.asked.append(ads)
+        return super().predict(ads)
+
+
+def table(report: Report, title: str) -> list[dict[str, object]]:
+    """The rows of the table whose title begins so."""
+    (grid,) = [grid for grid in report.grids if grid.title.startswith(title)]
+    return grid.records()
 
 
 def test_folds_share_no_seller(ads: pd.DataFrame) -> None:
@@ -105,26 +125,23 @@ def test_folds_are_the_same_for_everybody(ads: pd.DataFrame) -> None:
     one, two = Spy(), Spy()
     fold = seller_folds(ads["user_id"], 3, 0)
     list(cross_validate([one.entry("one"), two.entry("two", (0, 1))], ads, fold))
-    assert [len(one.parts), len(two.parts)] == [3, 6]
-    for (train, test, _), (same_train, same_test, _) in zip(one.parts, two.parts[::2], strict=True):
-        pd.testing.assert_frame_equal(train, same_train)
-        pd.testing.assert_frame_equal(test, same_test)
+    assert [len(one.trained), len(two.trained)] == [3, 6]
+    for ours, theirs in ((one.trained, two.trained), (one.asked, two.asked)):
+        for part, same, again in zip(ours, theirs[:3], theirs[3:], strict=True):
+            pd.testing.assert_frame_equal(part, same)
+            pd.testing.assert_frame_equal(part, again)
+    for train, test in zip(one.trained, one.asked, strict=True):
         assert not set(train["user_id"]) & set(test["user_id"])
-
-
-def test_test_ads_come_without_their_target(ads: pd.DataFrame) -> None:
-    spy = Spy()
-    list(cross_validate([spy.entry("spy")], ads, seller_folds(ads["user_id"], 3, 0)))
-    assert all(TARGET in train and TARGET not in test for train, test, _ in spy.parts)
+        assert TARGET in train
+        assert TARGET not in test
 
 
 def test_a_search_never_sees_the_test_ads_of_its_fold(ads: pd.DataFrame) -> None:
     spy = Spy()
     list(cross_validate([spy.entry("spy", (0, 1))], ads, seller_folds(ads["user_id"], 3, 0)))
     (searched,) = spy.searched
-    train, test, _ = spy.parts[0]
-    pd.testing.assert_frame_equal(searched, train)
-    assert not set(searched["user_id"]) & set(test["user_id"])
+    pd.testing.assert_frame_equal(searched, spy.trained[0])
+    assert not set(searched["user_id"]) & set(spy.asked[0]["user_id"])
 
 
 def test_inner_parts_of_a_search_share_no_seller(ads: pd.DataFrame) -> None:
@@ -136,7 +153,7 @@ def test_inner_parts_of_a_search_share_no_seller(ads: pd.DataFrame) -> None:
 
 def test_a_search_finds_rounds_within_its_limit(ads: pd.DataFrame) -> None:
     candidate = Settings({"num_leaves": 4}, rounds=30, components=4, terms=500)
-    found = chosen_trees(LightGBMPeer, ads, (candidate,))
+    found = chosen(LightGBMPeer, ads, (candidate,))
     assert found.rounds in (10, 20, 30)
     assert found.parameters == candidate.parameters
 
@@ -149,26 +166,32 @@ def test_every_peer_answers_with_probabilities(entry: Entry, ads: pd.DataFrame) 
     assert np.isfinite(outcome.predicted).all()
     assert outcome.predicted.min() >= 0.0
     assert outcome.predicted.max() <= 1.0
-    assert outcome.kilobytes > 0.0
+    assert (outcome.costs > 0.0).all()
 
 
 def test_entries_of_a_family_train_a_seed_once(ads: pd.DataFrame) -> None:
     spy = Spy()
     family = Family("one", spy.prepare)
     entries = [Entry("a", "a", family, (0,)), Entry("b", "b", family, (0, 1))]
-    steps: list[str] = []
-    fold = seller_folds(ads["user_id"], 2, 0)
-    list(cross_validate(entries, ads, fold, lambda name, done: steps.append(name + done)))
-    assert len(spy.parts) == 4
-    assert len(steps) == steps_of(entries, 2)
+    said: list[str] = []
+    list(cross_validate(entries, ads, seller_folds(ads["user_id"], 2, 0), said.append))
+    assert len(spy.trained) == 4
+    assert said == ["a (1/2)", "b (2/2)"]
 
 
 def test_seeds_are_averaged_or_count_each(ads: pd.DataFrame) -> None:
     entries = [Spy().entry("average", (0, 2)), Spy().entry("each", (0, 2), "each")]
-    average, each = measure(ads, entries, 2, 0).scores
+    average, each = table(measure(ads, entries, 2, 0), "Quality")
     singles = [rmse(ads[TARGET], np.full(ROWS, value)) for value in (0.1, 0.3)]
-    assert average.rmse == pytest.approx(rmse(ads[TARGET], np.full(ROWS, 0.2)))
-    assert each.rmse == pytest.approx(np.mean(singles))
+    assert average["RMSE"] == pytest.approx(rmse(ads[TARGET], np.full(ROWS, 0.2)))
+    assert each["RMSE"] == pytest.approx(np.mean(singles))
+
+
+def test_a_distance_to_ours_is_that_of_the_two_errors(ads: pd.DataFrame) -> None:
+    found = table(measure(ads, [Spy().entry("other", (1,)), Spy().entry("ours")], 2, 0), "Quality")
+    gap = float(found[0]["RMSE"]) - float(found[1]["RMSE"])  # type: ignore[arg-type]
+    assert str(found[0]["RMSE - ours"]).startswith(f"{gap:+.4f} (")
+    assert found[1]["RMSE - ours"] is None
 
 
 @pytest.mark.parametrize("learner", [TargetStatistics, lambda: TextDigest(4, terms=500)])
@@ -189,62 +212,64 @@ def test_tables_and_files_are_written(ads: pd.DataFrame, tmp_path: Path) -> None
     spy = Spy()
     good = Entry("ours", "ours", Family("ours", spy.prepare, missing=("price", "city")))
     found = measure(ads, [*TINY[:2], good], 2, 0)
-    markdown = write_quality(found, tmp_path).read_text(encoding="utf-8")
-    written = json.loads((tmp_path / "quality.json").read_text(encoding="utf-8"))
-    titles = [grid.title.split()[0] for grid in found.grids()]
+    markdown = found.write(tmp_path).read_text(encoding="utf-8")
+    tables = json.loads((tmp_path / "quality.json").read_text(encoding="utf-8"))["tables"]
+    titles = [title.split()[0] for title in tables]
     assert titles == ["Quality", "Ours", "Calibration", "Outcomes"]
-    assert 0.0 <= written["coverage"]["ours"]["overall"] <= 1.0
-    assert [model["key"] for model in written["models"]] == ["mean", "categories", "ours"]
-    assert {item["column"] for item in written["missing_columns"]} == {"price", "city"}
-    assert set(written["models"][0]["versus"]) == {"ours"}
+    models = [model["model"] for model in tables["Quality by model"]]
+    assert models == ["mean", "category means", "ours"]
+    assert {item["without"] for item in table(found, "Ours where")} == {"price", "city"}
+    assert 0.0 <= float(table(found, "Outcomes")[0]["covered"]) <= 1.0  # type: ignore[arg-type]
     assert "| category means |" in markdown
     assert (tmp_path / "quality.png").read_bytes().startswith(b"\x89PNG")
 
 
+def test_what_a_search_chose_is_told(ads: pd.DataFrame) -> None:
+    (settings,) = measure(ads, TINY[3:4], 2, 0).details
+    assert [(name, "alpha" in str(what)) for name, what in settings.rows] == [
+        ("ridge on TF-IDF", True)
+    ]
+
+
 def test_all_deciles_and_ads_are_in_the_calibration(ads: pd.DataFrame) -> None:
-    (found,) = measure(ads, [Spy().entry("ours")], 2, 0).calibration.values()
-    assert found["rows"].sum() == ROWS
+    found = table(measure(ads, [Spy().entry("ours")], 2, 0), "Calibration")
+    assert sum(int(each["ads"]) for each in found) == ROWS  # type: ignore[call-overload]
 
 
 def test_ours_answers_each_ad_also_without_a_column(ads: pd.DataFrame) -> None:
-    entries = chosen_entries(our_entries(_quick()), "ours")
-    found = measure(ads, entries, 2, 0)
-    assert {item.column for item in found.missing} == set(quality_ours.OPTIONAL)
-    assert all(0.0 < item.rmse < 1.0 for item in found.missing)
-    assert found.scores[0].kilobytes > 1.0
+    found = measure(ads, chosen_entries(our_entries(_quick()), "ours"), 2, 0)
+    missing = table(found, "Ours where")
+    assert {item["without"] for item in missing} == set(OPTIONAL)
+    assert all(0.0 < float(item["RMSE"]) < 1.0 for item in missing)  # type: ignore[arg-type]
+    assert float(table(found, "Quality")[0]["KB"]) > 1.0  # type: ignore[arg-type]
 
 
 def test_ours_is_a_predictor_of_its_training_ads_only(ads: pd.DataFrame) -> None:
     test = ads.iloc[300:].drop(columns=TARGET)
-    predicted, predictor = ours(ads.iloc[:300], test, _quick(), 42)
-    assert isinstance(predictor, Predictor)
-    np.testing.assert_array_equal(predicted, predictor.predict(test))
+    model = Ours(_quick(), 42).fit(ads.iloc[:300])
+    assert isinstance(model.predictor, Predictor)
+    np.testing.assert_array_equal(model.predict(test), model.predictor.predict(test))
 
 
-@pytest.mark.parametrize("variant", VARIANTS, ids=lambda variant: variant.key)
-def test_a_variant_differs_from_ours_as_it_says(
-    variant, ads: pd.DataFrame, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    seen = []
-
-    def instead(train, test, config, seed):
-        seen.append((train, test, config))
-        return np.zeros(len(test)), Constant(0.0)
-
-    monkeypatch.setattr(quality_ours, "ours", instead)
+@pytest.mark.parametrize(
+    "variant", [v for v in VARIANTS if not v.encoder], ids=lambda variant: variant.key
+)
+def test_a_variant_differs_from_ours_as_it_says(variant) -> None:
     config = _quick()
     (entry,) = chosen_entries(our_entries(config), variant.key)
-    list(cross_validate([entry], ads, seller_folds(ads["user_id"], 2, 0)))
-    train, test, used = seen[0]
-    assert used == changed(config, variant.changes)
-    assert variant.without or used != config
-    assert train[list(variant.without)].isna().all(axis=None)
-    assert test[list(variant.without)].isna().all(axis=None)
+    model = entry.family.prepare(pd.DataFrame())(42)
+    assert isinstance(model, Ours)
+    assert model.config == config
+    assert set(model.emptied) == set(variant.without)
 
 
-def test_a_change_of_an_unknown_key_is_an_error() -> None:
-    with pytest.raises(ValueError, match="no_such_key"):
-        changed(TrainingConfig(), {"features": {"no_such_key": 1}})
+def test_columns_that_a_variant_lacks_are_neither_learnt_from_nor_read(ads: pd.DataFrame) -> None:
+    train, test = ads.iloc[:300], ads.iloc[300:].drop(columns=TARGET)
+    other = {"user_type": "Shop", "item_seq_number": 7.0}
+    without = ("user_type", "item_seq_number")
+    one = Ours(_quick(), 42, without).fit(train)
+    two = Ours(_quick(), 42, without).fit(train.assign(**other))
+    np.testing.assert_array_equal(one.predict(test), two.predict(test.assign(**other)))
 
 
 def test_without_models_everything_but_the_variants_is_run() -> None:
@@ -275,31 +300,29 @@ def test_the_program_prints_writes_and_is_quiet(
     assert (tmp_path / "quality.md").exists()
 
 
-def test_elsewhere_than_on_a_terminal_progress_is_a_line_a_model(
-    options: list[str], capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_progress_is_a_line_a_model(options: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     assert main([*options, "--models", "mean,categories"]) == 0
     lines = capsys.readouterr().err.splitlines()
-    assert [line.split(":")[0].strip() for line in lines] == ["mean", "category means"]
+    assert [line.split(" s  ")[1] for line in lines] == ["mean (1/2)", "category means (2/2)"]
 
 
 def test_worse_than_category_means_without_a_column_is_a_failure(
     options: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    family = Family("ours", lambda _: Prepared(_bad), ("city",))
+    family = Family("ours", lambda _: lambda _: Constant(1.0), ("city",))
     monkeypatch.setattr(quality, "our_entries", lambda _: [Entry("ours", "ours", family)])
     assert main([*options, "--models", "ours"]) == 1
 
 
 @pytest.mark.parametrize(
     ("mistake", "word"),
-    [(["--data", "none.csv"], "--data"), (["--models", "our"], "ours-no-image")],
+    [(["--data", "none.csv"], "none.csv"), (["--models", "our"], "ours-no-image")],
 )
 def test_a_mistake_is_one_message(
-    mistake: list[str], word: str, options: list[str], capsys: pytest.CaptureFixture[str]
+    mistake: list[str], word: str, options: list[str], capfd: pytest.CaptureFixture[str]
 ) -> None:
     assert main([*options, *mistake]) == 1
-    (message,) = capsys.readouterr().err.splitlines()
+    (message,) = capfd.readouterr().err.splitlines()
     assert word in message
 
 
@@ -312,14 +335,10 @@ def test_help_has_an_example(capsys: pytest.CaptureFixture[str]) -> None:
 @pytest.mark.skipif(not REAL.exists(), reason=f"the real ads are not at {REAL}")
 def test_category_means_beat_the_mean_on_real_ads(options: list[str], tmp_path: Path) -> None:
     assert main([*options, "--data", str(REAL), "--models", "mean,categories", "--quiet"]) == 0
-    mean, categories = json.loads((tmp_path / "quality.json").read_text())["models"]
-    assert 0.24 < categories["rmse"] < mean["rmse"] < 0.27
+    tables = json.loads((tmp_path / "quality.json").read_text())["tables"]
+    mean, categories = (model["RMSE"] for model in tables["Quality by model"])
+    assert 0.24 < categories < mean < 0.27
 
 
 def _quick() -> TrainingConfig:
-    return changed(TrainingConfig(), {"training": {"epochs_max": 1}})
-
-
-def _bad(train: pd.DataFrame, test: pd.DataFrame, seed: int):
-    model = Constant(1.0)
-    return model.predict(test), model
+    return TrainingConfig.model_validate({"training": {"epochs_max": 1}})

@@ -5,29 +5,20 @@ from __future__ import annotations
 from functools import cache
 
 from demand.config import FeatureSettings, TrainingSettings
-from demand.features.feature_set import FeatureSet, build_features
-from demand.network import TextEncoder
-from demand.predictor import Predictor
-from demand.trainer import Training, train
+from demand.features.builder import FeatureSet, build_features
+from demand.model.predictor import Predictor
+from demand.model.training import Training, train
 from tests.ads_factory import make_ads
 
 FEATURES = FeatureSettings(buckets=256, price_bins=4, piecewise_bins=4, statistics_folds=4)
 TRAINING = TrainingSettings(hidden=[8, 4], epochs_max=2)
 
 
-ENCODERS: tuple[TextEncoder, ...] = ("ngrams", "gru", "attention")
-
-
 @cache
-def encoded_features(encoder: TextEncoder) -> FeatureSet:
+def tiny_features() -> FeatureSet:
     validation = make_ads(120, seed=1)
     validation["user_id"] = "v" + validation["user_id"]
-    settings = FEATURES.model_copy(update={"text_encoder": encoder})
-    return build_features(make_ads(400), validation, settings, seed=1)
-
-
-def tiny_features() -> FeatureSet:
-    return encoded_features("ngrams")
+    return build_features(make_ads(400), validation, FEATURES, seed=1)
 
 
 @cache

@@ -7,9 +7,17 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from demand.demo.exact import logarithm, piecewise, power_of_two, squash
-from demand.demo.hashing import mix, normal, pick, uniform
-from demand.demo.sellers import permute48
+from demand.demo.exact import (
+    logarithm,
+    mix,
+    normal,
+    pick,
+    piecewise,
+    power_of_two,
+    squash,
+    uniform,
+)
+from demand.demo.offers import permute48
 
 
 @given(st.floats(1e-3, 1e12))

@@ -9,11 +9,7 @@ from importlib.resources import files
 import numpy as np
 import pytest
 
-from demand.demo.lexicon import lexicon
-from demand.demo.pool import Pool
-from demand.reference import reference
-
-CATEGORIES = list(reference().parent_of)
+from demand.demo.lexicon import CATEGORIES, Pool, lexicon
 
 
 def _vocabulary() -> dict[str, dict]:

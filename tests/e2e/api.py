@@ -13,8 +13,8 @@ from typing import Any
 
 import requests
 
-from demand.dashboard.local_server import free_port
-from demand.state import PROJECT_ROOT, Home
+from demand.serving.http.server import free_port
+from demand.workspace.workspace import PROJECT_ROOT, Workspace
 from tests.e2e.installation import AD
 
 STARTS_S = 30
@@ -24,11 +24,11 @@ class Api:
     """A running ``demand api``; its output goes to ``log``."""
 
     def __init__(
-        self, home: Home, log: Path, *, options: Sequence[str] = (), **variables: str
+        self, home: Workspace, log: Path, *, options: Sequence[str] = (), **variables: str
     ) -> None:
         self.port = free_port(25000 + os.getpid() % 2000)
         self.url = f"http://127.0.0.1:{self.port}"
-        command = [sys.executable, "-m", "demand.cli", "api", "--port", str(self.port)]
+        command = [sys.executable, "-m", "cli.main", "api", "--port", str(self.port)]
         command += options
         environment = {**os.environ, "DEMAND_HOME": str(home.root), **variables}
         with log.open("wb") as output:

@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
+from demand.config import DeploySettings
 from demand.demo import write_demo
+from demand.serving.deployment import stop
+from demand.serving.http.server import free_port
+from demand.workspace.workspace import Workspace
 from tests.e2e.door import Door
 from tests.e2e.installation import Installation
+from tests.e2e.standins import register_two, start_from
 
 ROWS, SEED = 1500, 7
 
@@ -56,3 +62,26 @@ def serving(installation: Installation, door: Door) -> Installation:
     run = door.start(installation)
     assert run.wait() == 0, run.printed
     return installation
+
+
+@pytest.fixture(scope="module")
+def two_versions(tmp_path_factory: pytest.TempPathFactory) -> Workspace:
+    workspace = Workspace(tmp_path_factory.mktemp("installation"))
+    register_two(workspace)
+    return workspace
+
+
+@pytest.fixture
+def workspace(
+    two_versions: Workspace, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[Workspace]:
+    workspace = Workspace(tmp_path / "home")
+    start_from(two_versions, workspace)
+    monkeypatch.setenv("DEMAND_HOME", str(workspace.root))
+    yield workspace
+    stop(workspace)
+
+
+@pytest.fixture
+def settings() -> DeploySettings:
+    return DeploySettings(port=free_port(24000 + os.getpid() % 2000))

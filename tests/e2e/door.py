@@ -18,7 +18,7 @@ from multiprocessing import forkserver
 from multiprocessing.context import ForkServerProcess
 from pathlib import Path
 
-from demand.state import PROJECT_ROOT
+from demand.workspace.workspace import PROJECT_ROOT
 from tests.e2e.installation import RUN_S, Installation
 
 CANNOT_MOUNT = 77
@@ -36,6 +36,8 @@ def _enter(
 ) -> None:
     """Be ``python run.py ARGV``, writing to ``output``."""
     os.setsid()
+    # Whatever started the tests in the background may have had Ctrl-C ignored.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     os.chdir(PROJECT_ROOT)
     os.environ.clear()
     os.environ.update(environment)
@@ -47,9 +49,9 @@ def _enter(
 
     import run
 
-    # What was imported belongs to no installation.
-    GlobalConfiguration._reset_instance()
-    Client._reset_instance()
+    # What was imported belongs to no installation; ZenML has no public way to forget it.
+    GlobalConfiguration._reset_instance()  # noqa: SLF001
+    Client._reset_instance()  # noqa: SLF001
     if file_size_max is not None:
         resource.setrlimit(resource.RLIMIT_FSIZE, (file_size_max, resource.RLIM_INFINITY))
     if small_disk is not None:

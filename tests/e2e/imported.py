@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from demand.state import PROJECT_ROOT
-from run import prepare_environment
+from cli.terminal import prepare_environment
+from demand.workspace.workspace import PROJECT_ROOT
 
 prepare_environment(quiet=False, verbose=False)
 
@@ -17,6 +17,6 @@ import mlflow  # noqa: E402, F401
 import optuna  # noqa: E402, F401
 import torch  # noqa: E402, F401
 
+import orchestration.served_model  # noqa: E402, F401
 import pipelines.training  # noqa: E402
 import pipelines.tuning  # noqa: E402, F401
-import steps.served_model  # noqa: E402, F401

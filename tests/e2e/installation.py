@@ -17,9 +17,9 @@ from typing import Any
 import requests
 import yaml
 
-from demand.dashboard.local_server import free_port
-from demand.serving.status import status
-from demand.state import PROJECT_ROOT, Home
+from demand.serving.deployment import status
+from demand.serving.http.server import free_port
+from demand.workspace.workspace import PROJECT_ROOT, Workspace
 
 RUN_S = 300
 AD = {"title": "Велосипед горный", "category_name": "Велосипеды", "price": 9000}
@@ -100,7 +100,7 @@ class Installation:
         return self.run(self.training_command(*arguments, data=data, config=config))
 
     def demand(self, *arguments: str) -> subprocess.CompletedProcess[str]:
-        return self.run([sys.executable, "-m", "demand.cli", *arguments])
+        return self.run([sys.executable, "-m", "cli.main", *arguments])
 
     def zenml(self, *arguments: str) -> str:
         """Return what ZenML's own command line prints, on both streams, with no cell cut."""
@@ -109,7 +109,7 @@ class Installation:
 
     def status(self) -> dict[str, Any]:
         """Return what ``demand status --json`` tells, without its process."""
-        return dataclasses.asdict(status(Home(self.home)))
+        return dataclasses.asdict(status(Workspace(self.home)))
 
     def metrics(self) -> dict[str, Any]:
         return json.loads((self.reports / "metrics.json").read_text(encoding="utf-8"))

@@ -10,23 +10,24 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import requests
-from playwright.sync_api import Browser, Locator, Page
+from playwright.sync_api import Browser, Locator, Page, expect
 
 from demand.config import FeatureSettings, SplitSettings, TrainingSettings
+from demand.data.reading import read_ads
+from demand.data.splitting import split_ads
 from demand.demo import write_demo
-from demand.features.feature_set import build_features
-from demand.ingestion.reading import read_ads
-from demand.market import market
-from demand.refitting import calibrated, ranked
-from demand.serving.mlflow_model import save_model
-from demand.splitting import split_ads
-from demand.state import PROJECT_ROOT, write_json
-from demand.trainer import train
+from demand.features.builder import build_features
+from demand.features.category_statistics import category_statistics
+from demand.model.training import calibrate_intervals, calibrate_percentiles, train
+from demand.registry.packaging import save_model
+from demand.workspace.workspace import PROJECT_ROOT, write_json
 
 STARTS_S = 40
+# Of a table of Gradio's, without its head.
+ROWS = "[role=row]:has([role=gridcell])"
 CHROMIUM = Path("/usr/bin/chromium")
 ARGUMENTS = (
     "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run",
@@ -54,12 +55,13 @@ def make_model(folder: Path) -> Path:
     parts = split_ads(ads, SplitSettings(), 1)
     built = build_features(parts.train, parts.validation, FeatureSettings(), 1)
     trained = train(built, TrainingSettings(epochs_max=2), 1).predictor
-    predictor = ranked(calibrated(trained, trained, parts.validation), parts.train)
+    calibrated = calibrate_intervals(trained, trained, parts.validation)
+    predictor = calibrate_percentiles(calibrated, parts.train)
     card = folder / "card"
     card.mkdir()
     write_json(card / "card.json", CARD)
     model = folder / "model"
-    save_model(predictor, model, ads.head(20), card=card, market=market(ads))
+    save_model(predictor, model, ads.head(20), card=card, market=category_statistics(ads))
     return model
 
 
@@ -138,6 +140,26 @@ class Seller:
         field.fill(value)
         self.page.get_by_role("option", name=value, exact=True).first.click()
 
+    def type(self, text: str) -> None:
+        """Type as a keyboard does; Playwright's own inserts letters that a US one lacks."""
+        session = self.page.context.new_cdp_session(self.page)
+        for letter in text:
+            key = {"key": letter, "text": letter}
+            session.send("Input.dispatchKeyEvent", {"type": "keyDown", **key})
+            session.send("Input.dispatchKeyEvent", {"type": "keyUp", "key": letter})
+
+    def wait_for_match(self, name: str, value: str) -> None:
+        """Wait until the open list of a field has a value as its first match."""
+        first = self.page.locator(f"#field-{name} [role=option]").first
+        expect(first).to_contain_text(value, timeout=20_000)
+
+    def wait_for_value(self, name: str, value: str) -> None:
+        """Wait until a field has a value."""
+        self.page.wait_for_function(
+            "([name, value]) => document.querySelector(`#field-${name} input`).value === value",
+            arg=[name, value],
+        )
+
     def options(self, name: str) -> list[str]:
         self.field(name).click()
         self.page.wait_for_selector("[role=option]")
@@ -156,7 +178,7 @@ class Seller:
         """Press the button and wait for an answer."""
         self.page.locator("#ask").click()
         self.page.wait_for_selector("[data-test=probability]")
-        self.page.wait_for_selector("#dp-help-title")
+        self.page.wait_for_selector("#dp-curve-title")
 
     def ask_about_price(self, price: int) -> float:
         """Ask about another price; return seconds until all of its answer is there."""
@@ -169,8 +191,8 @@ class Seller:
         self.page.locator("#ask").click()
         answered = self.page.wait_for_function(
             """price => {
-              const mark = document.querySelector('#advice .dp-mark-text');
-              return mark && mark.textContent.replace(/\\D/g, '') === String(price)
+              const now = document.querySelector('[data-test=today]');
+              return now && now.textContent.split(':')[0].replace(/\\D/g, '') === String(price)
                 && performance.now() - window.asked; }""",
             arg=price,
         )
@@ -183,6 +205,35 @@ class Seller:
         """Choose a file of ads."""
         self.tab(1)
         self.page.set_input_files("input[type=file]", file)
+
+    def ads(self) -> list[list[str]]:
+        """Return the cells of the rows that the table of ads shows, once it shows some."""
+        rows = self.page.locator(f"#ads {ROWS}")
+        rows.first.wait_for(timeout=180_000)
+        cells = "row => [...row.querySelectorAll('[role=gridcell]')].map(c => c.innerText.trim())"
+        found: list[list[str]] = rows.evaluate_all(f"rows => rows.map({cells})")
+        return found
+
+    def sort_by(self, head: str, direction: Literal["asc", "desc"]) -> list[float]:
+        """Sort the table by a column of numbers; return those that are shown, once in order."""
+        header = self.page.locator("#ads [role=columnheader]", has_text=head)
+        header.hover()
+        header.get_by_role("button", name="Open cell menu").click()
+        self.page.get_by_role("menuitem").nth(("asc", "desc").index(direction)).click()
+        header.get_by_label(f"Sorted {direction}ending").wait_for()
+        # The rows in sight are drawn after the header, and not in the order of the document.
+        shown = self.page.wait_for_function(
+            """([column, sign]) => {
+              const cells = [...document.querySelectorAll(
+                `#ads [role=gridcell][aria-colindex="${column}"]`)];
+              const row = cell => Number(cell.getAttribute('aria-rowindex'));
+              const values = cells.sort((a, b) => row(a) - row(b)).map(c => Number(c.innerText));
+              return values.length > 1 && values.every(
+                (value, i) => !i || sign * (value - values[i - 1]) >= 0) && values; }""",
+            arg=[header.get_attribute("aria-colindex"), 1 if direction == "asc" else -1],
+        )
+        found: list[float] = shown.json_value()
+        return found
 
     def wait_for_progress(self) -> None:
         """Wait until some ads of the file are answered."""

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import signal
-import socket
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -18,10 +17,11 @@ import pytest
 import requests
 import yaml
 
+from demand.serving.http.server import LOOPBACK, free_port
 from tests.standin_job import is_running, pids, standin_project, tries, wait_for
 
 ROOT = Path(__file__).resolve().parents[2]
-AIRFLOW_PYTHON = ROOT / ".venv-airflow" / "bin" / "python"
+AIRFLOW = ROOT / ".venv-airflow" / "bin" / "airflow"
 DAG = "/api/v2/dags/retraining"
 PROJECT = "AVITO_DEMAND_PROJECT"
 START_S, TASK_S, TRAINING_S = 240, 90, 500
@@ -31,7 +31,7 @@ pytestmark = [
     pytest.mark.e2e,
     pytest.mark.timeout(1200),
     pytest.mark.skipif(
-        not AIRFLOW_PYTHON.exists(), reason="no Airflow environment: run `make airflow-env`"
+        not AIRFLOW.exists(), reason="no Airflow environment: run `make airflow-env`"
     ),
 ]
 
@@ -83,12 +83,6 @@ class Airflow:
         return self.state(run)
 
 
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
-
-
 def sign_in(url: str, home: Path) -> requests.Session:
     session = requests.Session()
     session.trust_env = False
@@ -115,7 +109,7 @@ def airflow(
     tmp_path_factory: pytest.TempPathFactory, installation: dict[str, str]
 ) -> Iterator[Airflow]:
     home = tmp_path_factory.mktemp("airflow")
-    port = free_port()
+    port = free_port(34000 + os.getpid() % 1000)
     settings = {
         "AIRFLOW_HOME": str(home),
         "AIRFLOW_PORT": str(port),
@@ -125,7 +119,7 @@ def airflow(
     output = home / "standalone.log"
     with output.open("wb") as log:
         process = subprocess.Popen(
-            [AIRFLOW_PYTHON, ROOT / "deployment" / "airflow" / "standalone.py"],
+            [sys.executable, ROOT / "deployment" / "airflow" / "standalone.py"],
             env={**os.environ, **installation, **settings},
             stdout=log,
             stderr=log,
@@ -138,7 +132,7 @@ def airflow(
             "Airflow is up",
         )
         assert process.poll() is None, output.read_text()
-        url = f"http://127.0.0.1:{port}"
+        url = f"http://{LOOPBACK}:{port}"
         running = Airflow(url, process, sign_in(url, home))
         wait_for(
             lambda: running.session.get(url + DAG, timeout=30).ok, START_S, "Airflow knows the DAG"
@@ -146,7 +140,7 @@ def airflow(
         running.call("PATCH", DAG, {"is_paused": False})
         yield running
     finally:
-        process.send_signal(signal.SIGTERM)
+        process.terminate()
         process.wait(timeout=60)
 
 
@@ -172,11 +166,17 @@ def test_airflow_listens_on_loopback_only(airflow: Airflow) -> None:
         for connection in psutil.net_connections("inet")
         if connection.status == psutil.CONN_LISTEN and connection.pid in family
     }
-    assert listening == {"127.0.0.1"}
+    assert listening == {LOOPBACK}
 
 
-def test_an_error_waits_for_another_try(airflow: Airflow, standin: Path) -> None:
-    run = airflow.trigger(config="1")
+def test_the_task_has_a_time_limit(airflow: Airflow) -> None:
+    task = airflow.call("GET", f"{DAG}/tasks/retrain")
+    assert task["execution_timeout"]["seconds"] == 2 * 60 * 60
+
+
+@pytest.mark.parametrize("status", ["1", "64"])
+def test_an_error_waits_for_another_try(airflow: Airflow, standin: Path, status: str) -> None:
+    run = airflow.trigger(config=status)
     wait_for(
         lambda: airflow.states(run).get("retrain") == "up_for_retry", TASK_S, "a second try planned"
     )
@@ -184,17 +184,41 @@ def test_an_error_waits_for_another_try(airflow: Airflow, standin: Path) -> None
     assert len(tries(standin)) == 1
 
 
-def test_wrong_usage_fails_at_once(airflow: Airflow, standin: Path) -> None:
-    run = airflow.trigger(config="64")
-    assert airflow.finish(run) == "failed"
-    assert airflow.states(run)["retrain"] == "failed"
-    assert len(tries(standin)) == 1
+def test_a_project_that_is_not_set_up_is_told(airflow: Airflow, standin: Path) -> None:
+    (standin / ".venv" / "bin" / "python").unlink()
+    run = airflow.trigger()
+    wait_for(lambda: airflow.states(run).get("retrain") == "up_for_retry", TASK_S, "an error")
+    airflow.fail(run)
+    assert f"{standin} is not set up: run 'make training'" in airflow.log(run, "retrain")
 
 
-def test_an_unknown_parameter_fails_before_anything_is_trained(
+@pytest.mark.parametrize("value", ["$(touch x); `id` && true | cat > y", "--no-deploy '\"\\ *", ""])
+def test_a_path_reaches_the_job_as_it_is(airflow: Airflow, standin: Path, value: str) -> None:
+    assert airflow.finish(airflow.trigger(data=value)) == "success"
+    data = [f"--data={value}"] if value else []
+    assert tries(standin) == [repr(["--pipeline", "training", *data])]
+
+
+def test_nothing_of_airflow_reaches_the_job(airflow: Airflow, standin: Path) -> None:
+    assert airflow.finish(airflow.trigger()) == "success"
+    names = (standin / "environment.log").read_text().splitlines()
+    assert "DEMAND_HOME" in names
+    assert not [name for name in names if name.lstrip("_").startswith(("AIRFLOW", "PYTHONPATH"))]
+
+
+def test_a_server_that_the_job_leaves_goes_on(airflow: Airflow, standin: Path) -> None:
+    assert airflow.finish(airflow.trigger(config="server")) == "success"
+    (server,) = map(psutil.Process, pids(standin))
+    server.kill()
+
+
+def test_an_unknown_parameter_is_told_before_anything_is_trained(
     airflow: Airflow, standin: Path
 ) -> None:
-    assert airflow.finish(airflow.trigger(dta="ads.csv")) == "failed"
+    run = airflow.trigger(dta="ads.csv")
+    wait_for(lambda: airflow.states(run).get("retrain") == "up_for_retry", TASK_S, "an error")
+    airflow.fail(run)
+    assert "unknown parameters: dta; known are data and config" in airflow.log(run, "retrain")
     assert tries(standin) == []
 
 
@@ -204,10 +228,11 @@ def test_a_parameter_of_the_wrong_kind_is_refused(airflow: Airflow, value: objec
         airflow.trigger(data=value)
 
 
+@pytest.mark.parametrize("kind", ["endless", "stubborn"])
 def test_marking_a_run_as_failed_ends_the_job_and_its_children(
-    airflow: Airflow, standin: Path
+    airflow: Airflow, standin: Path, kind: str
 ) -> None:
-    run = airflow.trigger(config="endless")
+    run = airflow.trigger(config=kind)
     wait_for(lambda: len(pids(standin)) == 2, TASK_S, "the job has started")
     airflow.fail(run)
     wait_for(lambda: not any(map(is_running, pids(standin))), TASK_S, "the job has ended")
@@ -270,7 +295,7 @@ def test_a_yes_deploys_and_a_no_is_marked_and_leaves_what_serves(
     airflow: Airflow, folder: Path, demand: Any, ads: str
 ) -> None:
     airflow.train_in(ROOT)
-    port = free_port()
+    port = free_port(35000 + os.getpid() % 1000)
 
     yes = airflow.trigger(data=ads, config=few_ads_config(folder, 0.3, port))
     assert airflow.finish(yes, TRAINING_S) == "success", airflow.log(yes, "retrain")
@@ -290,9 +315,17 @@ def test_a_yes_deploys_and_a_no_is_marked_and_leaves_what_serves(
         "gate_said_no": "success",
     }
     assert airflow.tasks(no)["retrain"]["try_number"] == 1
-    assert "rmse gate said no" in airflow.log(no, "gate_said_no")
+    assert "stopped: the rmse gate said no" in airflow.log(no, "retrain")
 
     still = json.loads(demand("status", "--json"))
     assert (still["champion"], still["endpoint"]) == (served["champion"], served["endpoint"])
     assert still["healthy"]
     assert answer_of(still["endpoint"]) == answered
+
+
+def test_the_end_of_airflow_ends_the_job_and_its_children(airflow: Airflow, standin: Path) -> None:
+    airflow.trigger(config="endless")
+    wait_for(lambda: len(pids(standin)) == 2, TASK_S, "the job has started")
+    airflow.process.send_signal(signal.SIGINT)
+    assert airflow.process.wait(timeout=60) == 0
+    wait_for(lambda: not any(map(is_running, pids(standin))), TASK_S, "the job has ended")

@@ -19,13 +19,12 @@ import pytest
 import requests
 
 from demand.config import DeploySettings
-from demand.dashboard.local_server import free_port
-from demand.serving.mlflow_model import log_model
-from demand.serving.registry import Registry
-from demand.serving.rollout import roll_back, roll_out
-from demand.serving.server import stop
-from demand.serving.tracking import mlflow_client, tracked_run
-from demand.state import PROJECT_ROOT, Home
+from demand.registry.packaging import log_model
+from demand.registry.registry import Registry
+from demand.registry.tracking import mlflow_client, tracked_run
+from demand.serving.deployment import roll_back, roll_out, stop
+from demand.serving.http.server import free_port
+from demand.workspace.workspace import PROJECT_ROOT, Workspace
 from tests.ads_factory import make_ads
 from tests.e2e.api import Api
 from tests.e2e.installation import AD
@@ -35,8 +34,8 @@ pytestmark = pytest.mark.e2e
 
 
 @pytest.fixture(scope="module")
-def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Home]:
-    home = Home(tmp_path_factory.mktemp("home"))
+def workspace(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Workspace]:
+    home = Workspace(tmp_path_factory.mktemp("home"))
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("DEMAND_HOME", str(home.root))
         mlflow_client(home)
@@ -48,10 +47,10 @@ def settings() -> DeploySettings:
     return DeploySettings(port=free_port(23000 + os.getpid() % 2000))
 
 
-def promote(place: Home, number: int) -> None:
+def promote(workspace: Workspace, number: int) -> None:
     with tracked_run("training", tags={}) as run:
         model_id = log_model(run, tiny_predictor(), make_ads(8))
-    registry = Registry(place)
+    registry = Registry(workspace)
     registry.register_challenger(
         model_id, data_md5="", fingerprint=str(number), metrics={"rmse": 0.2}, tags={}
     )
@@ -59,8 +58,8 @@ def promote(place: Home, number: int) -> None:
 
 
 @pytest.fixture(scope="module")
-def api(place: Home, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Api]:
-    started = Api(place, tmp_path_factory.mktemp("api") / "api.log")
+def api(workspace: Workspace, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Api]:
+    started = Api(workspace, tmp_path_factory.mktemp("api") / "api.log")
     try:
         started.wait("/ready", 503)
         yield started
@@ -74,15 +73,15 @@ def test_before_the_first_champion_it_lives_and_says_what_is_missing(api: Api) -
     assert "run.py --pipeline training" in answer.json()["detail"]
 
 
-def test_the_first_champion_is_answered_with_soon(api: Api, place: Home) -> None:
-    promote(place, 1)
+def test_the_first_champion_is_answered_with_soon(api: Api, workspace: Workspace) -> None:
+    promote(workspace, 1)
     roll_out("1", settings())
     assert api.wait("/ready", 200)["model_version"] == "1"
     assert api.version() == "1"
 
 
-def test_switches_and_rollbacks_fail_no_request(api: Api, place: Home) -> None:
-    promote(place, 2)
+def test_switches_and_rollbacks_fail_no_request(api: Api, workspace: Workspace) -> None:
+    promote(workspace, 2)
     failures: list[str] = []
     seen: set[str] = set()
     over = threading.Event()
@@ -115,22 +114,24 @@ def test_switches_and_rollbacks_fail_no_request(api: Api, place: Home) -> None:
     assert api.version() == "1"
 
 
-def test_a_damaged_champion_is_refused_and_the_one_before_goes_on(api: Api, place: Home) -> None:
-    damaged = Registry(place).version("2")
+def test_a_damaged_champion_is_refused_and_the_one_before_goes_on(
+    api: Api, workspace: Workspace
+) -> None:
+    damaged = Registry(workspace).version("2")
     shutil.rmtree(damaged.source / "data")
-    # Our own commands would not make it champion; MLflow's UI does.
-    mlflow_client(place).set_registered_model_alias("demand", "champion", "2")
-    deadline = time.monotonic() + 10
+    # Our own commands would not make it champion; MLflow's UI does, and is followed more slowly.
+    mlflow_client(workspace).set_registered_model_alias("demand", "champion", "2")
+    deadline = time.monotonic() + 60
     while "2 is refused" not in str(requests.get(f"{api.url}/info", timeout=5).json()["problem"]):
         assert time.monotonic() < deadline
         time.sleep(0.1)
     assert api.version() == "1"
-    mlflow_client(place).set_registered_model_alias("demand", "champion", "1")
+    mlflow_client(workspace).set_registered_model_alias("demand", "champion", "1")
 
 
 def test_a_body_that_never_comes_holds_nobody_up(api: Api) -> None:
     with socket.create_connection(("127.0.0.1", api.port)) as slow:
-        slow.sendall(b"POST /predict HTTP/1.1\r\nHost: a\r\nContent-Length: 100\r\n\r\n{")
+        slow.sendall(b"POST /predict HTTP/1.1\r\nHost: localhost\r\nContent-Length: 100\r\n\r\n{")
         assert api.version() == "1"
 
 
@@ -158,16 +159,16 @@ def test_far_too_many_at_a_time_hear_no_at_once(api: Api) -> None:
     assert api.version() == "1"
 
 
-def test_a_port_that_is_taken_is_named(api: Api, place: Home) -> None:
-    command = [sys.executable, "-m", "demand.cli", "api", "--port", str(api.port)]
+def test_a_port_that_is_taken_is_named(api: Api, workspace: Workspace) -> None:
+    command = [sys.executable, "-m", "cli.main", "api", "--port", str(api.port)]
     run = subprocess.run(command, capture_output=True, text=True, cwd=PROJECT_ROOT, timeout=60)
     assert run.returncode == 1
     assert f"cannot listen on 127.0.0.1:{api.port}" in run.stderr
     assert "Traceback" not in run.stderr
 
 
-def test_it_ends_when_it_is_asked_to(place: Home, tmp_path: Path) -> None:
-    another = Api(place, tmp_path / "api.log")
+def test_it_ends_when_it_is_asked_to(workspace: Workspace, tmp_path: Path) -> None:
+    another = Api(workspace, tmp_path / "api.log")
     another.wait("/health", 200)
     assert another.end() == 0
     log = (tmp_path / "api.log").read_text(encoding="utf-8")

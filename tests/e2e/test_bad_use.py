@@ -12,7 +12,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from demand.ads import TARGET
+from demand.schema.columns import TARGET
 from tests.e2e.door import Door, Run
 from tests.e2e.installation import Installation, answer
 

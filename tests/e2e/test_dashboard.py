@@ -1,6 +1,5 @@
 """The real dashboard beside real ZenML runs, each installation in a folder of its own."""
 
-import json
 import os
 import signal
 import socket
@@ -14,14 +13,14 @@ import psutil
 import pytest
 import requests
 
-from demand.dashboard.local_server import LOOPBACK, answers, free_port
-from demand.state import PROJECT_ROOT
+from demand.serving.http.server import LOOPBACK, free_port
+from demand.workspace.workspace import PROJECT_ROOT
 
 pytestmark = pytest.mark.e2e
 
-START = "import sys; from demand.dashboard.run import run_dashboard; "
+START = "import sys; from cli.dashboard import run_dashboard; "
 START += "sys.exit(run_dashboard(int(sys.argv[1]), int(sys.argv[2])))"
-STOP = "from demand.dashboard.run import stop_dashboards; print(stop_dashboards())"
+STOP = "from cli.dashboard import stop_dashboards; print(stop_dashboards())"
 PIPELINE = """
 import sys
 from typing import Annotated
@@ -80,9 +79,12 @@ class Installation:
     def printed(self) -> str:
         return self.output.read_text(encoding="utf-8")
 
-    def servers(self) -> list[dict]:
-        record = json.loads((self.folder / "home" / "dashboard.json").read_text(encoding="utf-8"))
-        return record["servers"]
+    def addresses(self) -> list[str]:
+        """Return those of ZenML's dashboard and MLflow's UI."""
+        return [line.split()[-1] for line in self.printed().splitlines() if "  http://" in line]
+
+    def servers(self) -> list[psutil.Process]:
+        return psutil.Process(self.dashboard.pid).children()
 
 
 def wait_for(condition: Callable[[], bool], timeout_s: float) -> None:
@@ -90,6 +92,13 @@ def wait_for(condition: Callable[[], bool], timeout_s: float) -> None:
     while not condition():
         assert time.monotonic() < deadline, "waited in vain"
         time.sleep(0.1)
+
+
+def answers(address: str) -> bool:
+    try:
+        return requests.get(f"{address}/health", timeout=2).ok
+    except requests.RequestException:
+        return False
 
 
 def get(address: str, path: str) -> dict:
@@ -109,7 +118,7 @@ def test_runs_work_before_during_and_after_a_dashboard_that_was_killed(installat
     assert installation.run_pipeline("before") == 0
     configuration = (installation.folder / "zen" / "config.yaml").read_bytes()
     installation.start(free_port(24100), free_port(24150))
-    zenml, mlflow = (server["address"] for server in installation.servers())
+    zenml, mlflow = installation.addresses()
 
     assert installation.run_pipeline("during") == 0
 
@@ -122,8 +131,8 @@ def test_runs_work_before_during_and_after_a_dashboard_that_was_killed(installat
     assert "<html" in requests.get(zenml, timeout=30).text
     assert "<html" in requests.get(mlflow, timeout=30).text
 
-    processes = [psutil.Process(server["pid"]) for server in installation.servers()]
-    for process in [psutil.Process(installation.dashboard.pid), *processes]:
+    servers = installation.servers()
+    for process in [psutil.Process(installation.dashboard.pid), *servers]:
         process.send_signal(signal.SIGKILL)
     installation.dashboard.wait()
 
@@ -131,7 +140,7 @@ def test_runs_work_before_during_and_after_a_dashboard_that_was_killed(installat
     assert (installation.folder / "zen" / "config.yaml").read_bytes() == configuration
     # MLflow's server has a child of its own, which outlived it.
     assert installation.stop() == "True\n"
-    assert not answers(int(mlflow.rsplit(":", 1)[1]), "/health")
+    assert not answers(mlflow)
 
 
 def test_sigterm_ends_both_servers_and_frees_their_ports(installation: Installation):
@@ -140,13 +149,14 @@ def test_sigterm_ends_both_servers_and_frees_their_ports(installation: Installat
         other.bind((LOOPBACK, taken))
         other.listen()
         installation.start(taken, free_port(24250))
-    ports = [int(server["address"].rsplit(":", 1)[1]) for server in installation.servers()]
+    addresses = installation.addresses()
 
     installation.dashboard.send_signal(signal.SIGTERM)
 
     assert installation.dashboard.wait(60) == 0
-    assert f"Port {taken} is taken: ZenML gets {ports[0]}." in installation.printed()
-    assert not any(answers(port, "/health") for port in ports)
+    port = addresses[0].rsplit(":", 1)[1]
+    assert f"Port {taken} is taken: ZenML gets {port}." in installation.printed()
+    assert not any(map(answers, addresses))
 
 
 def test_a_second_dashboard_only_says_where_the_first_one_is(installation: Installation):
@@ -163,27 +173,37 @@ def test_a_second_dashboard_only_says_where_the_first_one_is(installation: Insta
     )
 
     assert second.returncode == 0
-    assert all(server["address"] in second.stdout for server in first)
+    assert all(address in second.stdout for address in installation.addresses())
     assert installation.servers() == first
 
 
 def test_a_server_that_dies_is_named_and_the_other_is_stopped(installation: Installation):
     installation.start(free_port(24300), free_port(24350))
-    zenml, mlflow = installation.servers()
+    zenml, _ = installation.addresses()
+    mlflow = next(each for each in installation.servers() if "mlflow" in each.cmdline())
 
-    psutil.Process(mlflow["pid"]).send_signal(signal.SIGKILL)
+    mlflow.send_signal(signal.SIGKILL)
 
     assert installation.dashboard.wait(60) == 1
     assert "MLflow's UI was ended by SIGKILL; its log" in installation.printed()
-    assert not answers(int(zenml["address"].rsplit(":", 1)[1]), "/health")
+    assert not answers(zenml)
 
 
 def test_stopping_ends_what_a_killed_dashboard_left_running(installation: Installation):
     installation.start(free_port(24400), free_port(24450))
-    ports = [int(server["address"].rsplit(":", 1)[1]) for server in installation.servers()]
+    addresses = installation.addresses()
     installation.dashboard.kill()
     installation.dashboard.wait()
 
     assert installation.stop() == "True\n"
-    assert not any(answers(port, "/health") for port in ports)
+    assert not any(map(answers, addresses))
     assert installation.stop() == "False\n"
+
+
+def test_stopping_ends_a_dashboard_that_is_watched(installation: Installation):
+    port = free_port(24600)
+    installation.start(port, port)
+
+    assert installation.stop() == "True\n"
+    assert installation.dashboard.wait(60) == 0
+    assert not any(map(answers, installation.addresses()))

@@ -1,6 +1,6 @@
 """The project's own files of DVC, in a copy of the project, with the real DVC.
 
-The training is replaced by a stand-in that writes reports of the same shape in no time:
+The training is replaced by a stand-in that writes figures of the same shape in no time:
 what is tested here is when DVC calls it and what DVC makes of what it wrote.
 """
 
@@ -13,9 +13,9 @@ from pathlib import Path
 import pytest
 import yaml
 
-from demand import versioning
-from demand.state import PROJECT_ROOT
-from demand.versioning import demo_file, ensure_demo_ads, record_training
+from demand.data import versioning
+from demand.data.versioning import demo_file, ensure_demo_ads
+from demand.workspace.workspace import PROJECT_ROOT
 
 pytestmark = pytest.mark.e2e
 
@@ -39,9 +39,9 @@ if rmse >= config["gate"]["rmse_threshold"]:
     sys.exit(2)
 with open("calls.txt", "a") as calls:
     calls.write(" ".join(sys.argv[1:]) + "\\n")
-reports = pathlib.Path("reports/training")
+reports = pathlib.Path(sys.argv[sys.argv.index("--metrics") + 1])
 reports.mkdir(parents=True, exist_ok=True)
-(reports / "metrics.json").write_text(json.dumps({"rmse": rmse, "endpoint": None}))
+(reports / "metrics.json").write_text(json.dumps({"rmse": rmse}))
 rows = "".join(f"{epoch},0.{epoch},0.{epoch}\\n" for epoch in range(1, epochs + 1))
 (reports / "curves.csv").write_text("epoch,train_loss,validation_rmse\\n" + rows)
 bins = "bin,predicted_mean,actual_mean,rows\\n1,0.1,0.12,5\\n2,0.2,0.19,6\\n"
@@ -65,9 +65,6 @@ class Project:
     def commit(self) -> None:
         self.git("add", ".")
         self.git("commit", "--quiet", "--allow-empty", "--message", "next")
-
-    def train(self) -> None:
-        self._run(sys.executable, "run.py", "--pipeline", "training")
 
     def calls(self) -> int:
         calls = self.root / "calls.txt"
@@ -97,7 +94,7 @@ def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Project:
     (root / ".dvc").mkdir(parents=True)
     for name in (".dvc/config", ".dvc/.gitignore", ".dvcignore", ".gitignore", "dvc.yaml"):
         shutil.copy(PROJECT_ROOT / name, root / name)
-    for package in ("demand", "doors", "steps", "pipelines", "configs", "data"):
+    for package in ("cli", "demand", "orchestration", "steps", "pipelines", "configs", "data"):
         (root / package).mkdir()
         (root / package / "code.py").write_text("x = 1\n", encoding="utf-8")
     (root / "configs" / "training.yaml").write_text(CONFIG, encoding="utf-8")
@@ -110,7 +107,6 @@ def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Project:
     (root / "data.dvc").write_text(yaml.safe_dump(pin), encoding="utf-8")
     monkeypatch.setattr(versioning, "PROJECT_ROOT", root)
     monkeypatch.delenv("DEMAND_REPORTS", raising=False)
-    monkeypatch.delenv("DVC_STAGE", raising=False)
     project = Project(root)
     project.git("init", "--quiet")
     project.dvc("commit", "--force", "data.dvc")
@@ -146,6 +142,26 @@ def test_a_change_of_code_or_ads_trains_again(project: Project, changed: str):
     assert project.calls() == 2
 
 
+@pytest.mark.parametrize("beside", ["demand/page/texts.json", "demand/demo/words.json", "run.py"])
+def test_a_wording_trains_nothing_again(project: Project, beside: str):
+    (project.root / beside).parent.mkdir(parents=True, exist_ok=True)
+    project.dvc("repro")
+    with (project.root / beside).open("a", encoding="utf-8") as file:
+        file.write("\n")
+
+    assert "up to date" in project.dvc("status")
+
+
+def test_how_a_model_is_packaged_counts(project: Project):
+    (project.root / "demand" / "registry").mkdir()
+    project.dvc("repro")
+    (project.root / "demand" / "registry" / "loader.py").write_text("y = 1\n", encoding="utf-8")
+
+    project.dvc("repro")
+
+    assert project.calls() == 2
+
+
 def test_what_python_compiles_does_not_count_as_a_change(project: Project):
     project.dvc("repro")
     (project.root / "demand" / "__pycache__").mkdir()
@@ -160,13 +176,13 @@ def test_training_by_dvc_stops_short_of_promotion(project: Project):
     assert "--no-promote" in (project.root / "calls.txt").read_text(encoding="utf-8")
 
 
-def test_dvc_fails_on_a_gate_that_says_no_and_removes_no_report(project: Project):
+def test_dvc_fails_on_a_gate_that_says_no_and_removes_no_figure(project: Project):
     project.dvc("repro")
-    before = (project.root / "reports/training/metrics.json").read_bytes()
+    before = (project.root / "metrics/metrics.json").read_bytes()
     project.set("0.25", "0.1")
 
     assert "exited with 2" in project.dvc("repro", status=255)
-    assert (project.root / "reports/training/metrics.json").read_bytes() == before
+    assert (project.root / "metrics/metrics.json").read_bytes() == before
 
 
 def test_metrics_of_two_commits_can_be_compared(project: Project):
@@ -178,7 +194,37 @@ def test_metrics_of_two_commits_can_be_compared(project: Project):
 
     difference = project.dvc("metrics", "diff", "HEAD~1", "HEAD", "--md")
 
-    assert "| rmse     | 0.247    | 0.245  | -0.002   |" in difference
+    assert "rmse     | 0.247    | 0.245  | -0.002   |" in difference
+
+
+def test_a_fresh_clone_has_figures_and_curves_to_compare_with(project: Project, tmp_path: Path):
+    project.dvc("repro")
+    project.commit()
+    clone = Project(tmp_path / "clone")
+    project.git("clone", "--quiet", str(project.root), str(clone.root))
+    assert "0.247" in clone.dvc("metrics", "show")
+    shutil.copytree(project.root / "data", clone.root / "data", dirs_exist_ok=True)
+    clone.dvc("commit", "--force", "data.dvc")
+    assert "up to date" in clone.dvc("status")
+    clone.set("epochs_max: 3", "epochs_max: 5")
+
+    clone.dvc("repro")
+
+    assert "rmse     | 0.247  | 0.245       | -0.002   |" in clone.dvc("metrics", "diff", "--md")
+    clone.dvc("plots", "diff")
+    page = (clone.root / "dvc_plots" / "index.html").read_text(encoding="utf-8")
+    assert page.count('"rev": "HEAD"') == page.count('"rev": "workspace"') - 4 > 0
+
+
+def test_training_by_dvc_changes_what_git_tracks_only_where_the_figures_are(project: Project):
+    project.dvc("repro")
+    project.commit()
+    project.set("min_rows: 200", "min_rows: 201")
+    project.dvc("repro")
+
+    changed = project.git("status", "--porcelain").split()
+
+    assert changed == ["M", "configs/training.yaml", "M", "dvc.lock"]
 
 
 def test_plots_show_the_curve_and_the_calibration(project: Project):
@@ -202,43 +248,19 @@ def test_an_experiment_sets_a_parameter_and_keeps_the_comments(project: Project)
     assert "0.248" in project.dvc("metrics", "show")
 
 
-def test_a_plain_run_is_recorded_as_the_stage(project: Project):
-    project.train()
-
-    assert record_training(demo_file(*DEFAULT), project.root / "configs" / "training.yaml")
-
-    assert "up to date" in project.dvc("status")
-    project.dvc("repro")
-    assert project.calls() == 1
-
-
-def test_a_run_with_another_config_is_not_recorded(project: Project):
-    project.train()
-
-    assert not record_training(demo_file(*DEFAULT), project.root / "configs" / "mine.yaml")
-    assert not (project.root / "dvc.lock").exists()
-
-
-def test_a_run_on_other_ads_is_not_recorded(project: Project):
-    project.train()
-
-    assert not record_training(Path("mine.csv"), project.root / "configs" / "training.yaml")
-    assert not (project.root / "dvc.lock").exists()
-
-
-def test_a_project_without_git_is_not_recorded_and_no_error(project: Project):
-    project.train()
-    shutil.rmtree(project.root / ".git")
-
-    assert not record_training(demo_file(*DEFAULT), project.root / "configs" / "training.yaml")
-
-
-def test_demo_ads_of_a_fresh_clone_are_stored_without_touching_the_pin(project: Project):
+def test_demo_ads_of_a_fresh_clone_are_stored_without_touching_the_pin(
+    project: Project, monkeypatch: pytest.MonkeyPatch
+):
     shutil.rmtree(project.root / ".dvc" / "cache")
+    ads = demo_file(*DEFAULT)
+    ads.rename(ads.with_suffix(".before"))
     pin = (project.root / "data.dvc").read_bytes()
     assert "not in cache" in project.dvc("status", "data.dvc")
+    monkeypatch.setattr(
+        "demand.demo.write_demo", lambda path, *_: ads.with_suffix(".before").rename(path)
+    )
 
-    ensure_demo_ads(demo_file(*DEFAULT), *DEFAULT)
+    ensure_demo_ads(ads, *DEFAULT)
 
     assert "up to date" in project.dvc("status", "data.dvc")
     assert (project.root / "data.dvc").read_bytes() == pin

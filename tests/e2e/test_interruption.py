@@ -11,8 +11,8 @@ from pathlib import Path
 import psutil
 import pytest
 
-from demand.dashboard.local_server import LOOPBACK
 from demand.demo import write_demo
+from demand.serving.http.server import LOOPBACK
 from tests.e2e.door import CANNOT_MOUNT, Door, Run
 from tests.e2e.installation import Installation, answer, wait_for
 
@@ -100,9 +100,9 @@ def test_nothing_that_was_started_for_an_ended_run_is_left(serving: Installation
         for process in psutil.process_iter(["cmdline", "ppid"])
         if any(str(serving.home / "serving") in part for part in process.info["cmdline"] or [])
     }
-    # A supervisor, and the model server that it has started.
-    supervisor = serving.status()["pid"]
-    assert sorted(found.values()) == sorted([found[supervisor], supervisor])
+    # A master, and the workers that it has started.
+    master = serving.status()["pid"]
+    assert sorted(found.values()) == sorted([found[master], master, master])
 
 
 class TestADiskThatIsFull:
@@ -159,7 +159,8 @@ def test_a_dead_server_is_told_and_brought_back_by_the_next_training(
 ) -> None:
     before = serving.status()
     os.kill(before["pid"], signal.SIGKILL)
-    wait_for(lambda: not is_running(before["pid"]), WAIT_S, "the end of the server")
+    # Its workers see a moment later that they are alone.
+    wait_for(lambda: not serving.status()["healthy"], WAIT_S, "the end of the server")
     dead = serving.demand("status", "--json")
     told = json.loads(dead.stdout)
     assert (dead.returncode, told["healthy"]) == (1, False)
@@ -185,10 +186,3 @@ def test_a_taken_port_is_passed_over_and_the_one_used_is_told(
     assert port > serving.port
     assert f"endpoint: {told['endpoint']}" in run.printed
     assert serving.metrics()["endpoint"] == told["endpoint"]
-
-
-def is_running(pid: int) -> bool:
-    try:
-        return psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
-    except psutil.NoSuchProcess:
-        return False

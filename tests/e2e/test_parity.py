@@ -14,12 +14,12 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from demand.ads import TARGET
-from demand.ingestion.records import frame_from_records
-from demand.metrics import Floats
-from demand.predictor import Predictor
-from demand.serving.registry import Registry
-from demand.state import Home
+from demand.evaluation.metrics import Floats
+from demand.model.predictor import Predictor
+from demand.registry.registry import Registry
+from demand.schema.columns import TARGET
+from demand.schema.records import frame_from_records
+from demand.workspace.workspace import Workspace
 from tests.e2e.api import Api
 from tests.e2e.door import Door
 from tests.e2e.installation import Installation
@@ -81,7 +81,7 @@ class Ways:
 def ways(
     serving: Installation, door: Door, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Ways]:
-    home, folder = Home(serving.home), tmp_path_factory.mktemp("ways")
+    home, folder = Workspace(serving.home), tmp_path_factory.mktemp("ways")
     predictor = Predictor.load(Registry(home).version("1").source / "data" / "predictor")
     api = Api(home, folder / "api.log")
     try:

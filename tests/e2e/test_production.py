@@ -14,14 +14,14 @@ import pandas as pd
 import pytest
 from safetensors.numpy import load_file, save_file
 
-from demand.ads import TARGET
-from demand.ingestion.reading import read_ads
-from demand.predictor import ARRAYS_NAME, Predictor
-from demand.serving.api.settings import TOKEN_VARIABLE
-from demand.serving.listening import listen_near
+from demand.data.reading import read_ads
+from demand.model.predictor import ARRAYS_NAME, Predictor
+from demand.registry.registry import Registry
+from demand.schema.columns import TARGET
+from demand.serving.client import TOKEN_VARIABLE
+from demand.serving.http.server import free_port
 from demand.serving.processes import start_server
-from demand.serving.registry import Registry
-from demand.state import Home, read_json
+from demand.workspace.workspace import Workspace, read_json
 from tests.e2e.api import Api
 from tests.e2e.door import Door, Run
 from tests.e2e.installation import Installation
@@ -33,7 +33,7 @@ TOKEN = "correct-horse-battery-staple"
 
 
 def source(installation: Installation) -> Path:
-    return Registry(Home(installation.home)).version("1").source
+    return Registry(Workspace(installation.home)).version("1").source
 
 
 def command(pipeline: str, *arguments: object) -> list[str]:
@@ -139,8 +139,8 @@ def tampered(serving: Installation, tmp_path_factory: pytest.TempPathFactory) ->
         for name, values in load_file(arrays).items()
     }
     save_file(changed, arrays)
-    with listen_near("127.0.0.1", serving.port + 500) as listener:
-        server = start_server(folder, "1", listener, folder.parent / "server.log")
+    port = free_port(serving.port + 500, "127.0.0.1")
+    server = start_server(folder, "1", "127.0.0.1", port, folder.parent / "server.log")
     try:
         server.wait_until_ready(120.0)
         yield server.address
@@ -174,7 +174,7 @@ def test_a_server_that_is_not_there_is_an_error_that_names_it(
 def guarded(serving: Installation, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """Run the API with a bearer token; yield the URL of its /predict."""
     log = tmp_path_factory.mktemp("api") / "api.log"
-    api = Api(Home(serving.home), log, **{TOKEN_VARIABLE: TOKEN})
+    api = Api(Workspace(serving.home), log, **{TOKEN_VARIABLE: TOKEN})
     try:
         api.wait("/ready", 200)
         yield f"{api.url}/predict"
@@ -182,10 +182,10 @@ def guarded(serving: Installation, tmp_path_factory: pytest.TempPathFactory) -> 
         api.end()
 
 
-def with_token(installation: Installation, token: str) -> Installation:
-    """Return the same installation, used by somebody who has set the token."""
+def with_token(installation: Installation, token: str | None) -> Installation:
+    """Return the same installation, used by somebody who has set the token, or has none."""
     used = copy.copy(installation)
-    used.environment = installation.environment | {TOKEN_VARIABLE: token}
+    used.environment = installation.environment | ({TOKEN_VARIABLE: token} if token else {})
     return used
 
 
@@ -204,12 +204,12 @@ def test_an_api_that_wants_a_token_gets_it_and_nothing_keeps_it(
 @pytest.mark.parametrize(
     ("token", "message"),
     [
-        ("", "wants a bearer token: set the environment variable DEMAND_API_TOKEN to it"),
+        (None, "wants a bearer token: set the environment variable DEMAND_API_TOKEN to it"),
         ("not-the-one", "wants another bearer token than that in the environment variable"),
     ],
 )
 def test_a_token_that_is_missing_or_wrong_is_told_by_the_name_of_its_variable(
-    serving: Installation, door: Door, guarded: str, token: str, message: str
+    serving: Installation, door: Door, guarded: str, token: str | None, message: str
 ) -> None:
     run = evaluated(with_token(serving, token), door, "--url", guarded, "--quiet")
     assert (run.wait(), run.printed.count("\n")) == (1, 1), run.printed

@@ -16,9 +16,9 @@ from typing import Any
 
 import pytest
 
-from demand.serving.registry import Registry
-from demand.serving.tracking import open_run
-from demand.state import Home
+from demand.registry.registry import Registry
+from demand.registry.tracking import open_run
+from demand.workspace.workspace import Workspace
 from tests.e2e.door import Door
 from tests.e2e.installation import AD, Installation, answer
 
@@ -126,11 +126,11 @@ class TestAFirstTraining:
     def test_is_champion_in_the_registry_and_leads_back_to_its_bytes(
         self, first: First, installation: Installation
     ) -> None:
-        place = Home(installation.home)
-        champion = Registry(place).champion()
+        workspace = Workspace(installation.home)
+        champion = Registry(workspace).champion()
         assert champion is not None
         assert (champion.version, champion.data_md5) == ("1", first.metrics["data_md5"])
-        run = open_run(champion.run_id, place)
+        run = open_run(champion.run_id, workspace)
         tags = run.client.get_run(champion.run_id).data.tags
         assert tags["data_md5"] == first.metrics["data_md5"]
         assert tags["data_file"] == "ads.csv"

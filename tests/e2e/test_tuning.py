@@ -13,8 +13,8 @@ import yaml
 
 from demand.config import TrainingConfig, load_config
 from demand.demo import write_demo
-from demand.serving.tracking import mlflow_client
-from demand.state import Home, read_json
+from demand.registry.tracking import mlflow_client
+from demand.workspace.workspace import Workspace, read_json
 from tests.e2e.door import Door
 from tests.e2e.installation import Installation, rows_of, wait_for
 
@@ -57,7 +57,7 @@ def test_a_search_that_is_killed_goes_on_where_it_was(
     installation: Installation, door: Door, ads: Path
 ) -> None:
     asked = command(installation, ads)
-    studies = Home(installation.home).studies
+    studies = Workspace(installation.home).studies
     killed = door.start_pipeline(installation, asked)
     wait_for(
         lambda: rows_of(studies, STATES) == [("COMPLETE",), ("RUNNING",)] or not killed.running,
@@ -90,7 +90,7 @@ def test_only_training_and_validation_rows_were_searched_on(installation: Instal
 
 
 def test_the_search_is_one_run_of_mlflow(installation: Installation) -> None:
-    client = mlflow_client(Home(installation.home))
+    client = mlflow_client(Workspace(installation.home))
     experiment = client.get_experiment_by_name("tuning")
     (run,) = client.search_runs([experiment.experiment_id])
     assert run.info.status == "FINISHED"
@@ -98,7 +98,9 @@ def test_the_search_is_one_run_of_mlflow(installation: Installation) -> None:
     assert run.data.tags["data_md5"]
     assert len(client.get_metric_history(run.info.run_id, "trial_rmse")) == TRIALS
     files = [file.path for file in client.list_artifacts(run.info.run_id, "reports")]
-    assert files == ["reports/best.yaml", "reports/metrics.json", "reports/trials.csv"]
+    plots = ["optimization_history.png", "param_importances.png", "slice.png"]
+    names = ["best.yaml", "metrics.json", *plots, "trials.csv"]
+    assert files == [f"reports/{name}" for name in names]
 
 
 def test_a_bad_table_is_refused_by_the_data_gate(

@@ -13,11 +13,11 @@ from typing import Any
 
 import requests
 
-from demand.ads import COLUMN, INPUT_COLUMNS, REQUEST_REQUIRED
+from demand.data.reading import read_ads
 from demand.demo import generate
-from demand.ingestion.reading import read_ads
-from demand.serving.mlflow_model import records
-from demand.state import PROJECT_ROOT
+from demand.registry.packaging import records
+from demand.schema.columns import COLUMN, INPUT_COLUMNS, REQUEST_REQUIRED
+from demand.workspace.workspace import PROJECT_ROOT
 
 REAL = PROJECT_ROOT.parent / "shared" / "avito" / "ads.csv"
 COUNT = 1000

@@ -6,11 +6,11 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from demand.ads import TARGET
 from demand.config import GateSettings
 from demand.evaluation.baselines import CategoryMeans, mean_baseline
 from demand.evaluation.evaluate import Evaluation, evaluate
-from demand.metrics import paired_bootstrap, rmse
+from demand.evaluation.metrics import bootstrap_rmse, rmse
+from demand.schema.columns import TARGET
 from tests.ads_factory import make_ads
 
 SETTINGS = GateSettings(bootstrap_samples=200)
@@ -74,7 +74,7 @@ def test_all_metrics_are_plain_finite_numbers(evaluation) -> None:
 def test_the_champion_is_compared_on_the_same_rows_by_seller(
     evaluation, ads, predicted, baselines
 ) -> None:
-    expected = paired_bootstrap(
+    expected = bootstrap_rmse(
         ads[TARGET],
         predicted,
         baselines["mean"],
@@ -83,8 +83,8 @@ def test_the_champion_is_compared_on_the_same_rows_by_seller(
         seed=5,
         groups=ads["user_id"],
     )
-    assert evaluation.difference == expected
-    assert evaluation.metrics["champion_difference"] == expected.estimate
+    found = [evaluation.metrics[f"champion_difference{end}"] for end in ("", "_low", "_high")]
+    assert found == list(expected)
 
 
 def test_each_rival_has_a_row(evaluation) -> None:
@@ -94,7 +94,6 @@ def test_each_rival_has_a_row(evaluation) -> None:
 
 def test_without_a_champion_nothing_is_said_of_one(ads, predicted, baselines) -> None:
     first = evaluate_it(ads, predicted, baselines)
-    assert first.difference is None
     assert not any(name.startswith("champion") for name in first.metrics)
     assert first.decisions[-1].passed
 
@@ -125,9 +124,12 @@ def test_a_floor_above_the_mean_explains_nothing(ads, predicted, baselines) -> N
     assert "explained_share" not in found
 
 
-def test_the_mean_predictor_must_be_among_the_baselines(ads, predicted, baselines) -> None:
-    with pytest.raises(ValueError, match="'mean'"):
-        evaluate_it(ads, predicted, {"category_means": baselines["category_means"]})
+def test_explained_share_is_0_at_the_mean_and_1_at_the_floor(ads, predicted, baselines) -> None:
+    floor = evaluate_it(ads, predicted, baselines).metrics["rmse"]
+    at_the_floor = evaluate_it(ads, predicted, baselines, noise_floor_rmse=floor).metrics
+    assert at_the_floor["explained_share"] == 1.0
+    at_the_mean = evaluate_it(ads, baselines["mean"], baselines, noise_floor_rmse=floor).metrics
+    assert at_the_mean["explained_share"] == 0.0
 
 
 def test_predictions_for_other_rows_are_refused(ads, predicted, baselines) -> None:

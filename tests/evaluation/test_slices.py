@@ -6,9 +6,15 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from demand.ads import TARGET
-from demand.evaluation.slices import MISSING, slice_errors, standard_slices
-from demand.metrics import rmse
+from demand.evaluation.metrics import rmse
+from demand.evaluation.slices import (
+    COVERAGE_ROWS_MIN,
+    MISSING,
+    measure_coverage,
+    slice_errors,
+    standard_slices,
+)
+from demand.schema.columns import TARGET
 from tests.ads_factory import make_ads
 
 SLICES = [
@@ -71,10 +77,6 @@ def test_slices_of_other_rows_are_refused() -> None:
         slice_errors([0, 1], [0, 1], {"kind": pd.Series(["a"])})
 
 
-def test_without_divisions_there_are_no_slices() -> None:
-    assert slice_errors([0, 1], [0, 1], {}).empty
-
-
 def test_standard_slices_divide_every_ad(ads: pd.DataFrame) -> None:
     slices = standard_slices(ads)
     assert list(slices) == SLICES
@@ -113,3 +115,20 @@ def test_columns_without_any_value_are_one_slice(ads: pd.DataFrame) -> None:
 def test_one_ad_can_be_divided(ads: pd.DataFrame) -> None:
     table = slice_errors([0.0], [0.5], standard_slices(ads.head(1)))
     assert table["rmse"].tolist() == [0.5] * len(SLICES)
+
+
+def test_coverage_is_the_share_of_outcomes_within_their_bounds() -> None:
+    ads = make_ads(4).assign(**{TARGET: [0.0, 0.2, 0.5, 1.0]})
+    low, high = np.array([0.0, 0.3, 0.4, 0.0]), np.array([0.1, 0.4, 0.5, 0.9])
+    found = measure_coverage(ads, low, high)
+    assert found.overall == 0.5
+    assert found.width == pytest.approx(0.3)
+    assert found.by_parent_category == {}
+
+
+def test_a_parent_category_is_measured_with_enough_ads() -> None:
+    ads = make_ads(COVERAGE_ROWS_MIN + 5)
+    ads["parent_category_name"] = ["много"] * COVERAGE_ROWS_MIN + ["мало"] * 5
+    ads[TARGET] = [0.0] * COVERAGE_ROWS_MIN + [1.0] * 5
+    bounds = np.zeros(len(ads))
+    assert measure_coverage(ads, bounds, bounds).by_parent_category == {"много": 1.0}

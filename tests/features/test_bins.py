@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from demand.features.bins import MISSING_BIN, Bins, Scale, place_number
+from demand.features.kernels import MISSING_BIN, Bins, Scale, place_number, roundness
 
 SCALE = Scale(-1.0, 0.5, 6)  # centres from -1 to 1.5
 NUMBERS = st.floats(-1e6, 1e6)
@@ -47,3 +47,21 @@ def test_what_lies_outside_belongs_to_the_outermost_bin(value: float, same: floa
 
 def test_a_missing_number_is_a_bin_of_its_own() -> None:
     assert place(np.nan) == (MISSING_BIN, MISSING_BIN, 1.0, 0.0)
+
+
+@pytest.mark.parametrize(
+    ("price", "kind"),
+    [
+        (np.nan, 0),
+        (np.inf, 0),
+        (-5.0, 0),
+        (0.0, 1),
+        (25_000.0, 2),
+        (1_900.0, 3),
+        (990.0, 4),
+        (999.0, 5),
+        (0.5, 5),
+    ],
+)
+def test_prices_are_told_apart_by_their_zeros(price: float, kind: int) -> None:
+    assert roundness(price) == kind

@@ -6,16 +6,16 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from demand.ads import TARGET
 from demand.config import FeatureSettings
 from demand.features.builder import FeatureBuilder, Features, seller_folds
-from demand.features.columns import AdColumns, Floats
-from demand.features.numbers import CLIP
-from demand.features.statistics import STATISTICS
+from demand.features.encoding import AdColumns
+from demand.features.kernels import CLIP, TARGET_GROUPS
+from demand.schema.arrays import Floats
+from demand.schema.columns import TARGET
 from tests.ads_factory import make_ads
 from tests.tiny_model import FEATURES, tiny_features
 
-STATISTIC_COLUMNS = slice(-len(STATISTICS), None)
+ENCODED = slice(-len(TARGET_GROUPS), None)
 
 
 def fit(
@@ -26,10 +26,10 @@ def fit(
     return FeatureBuilder.fit(AdColumns.from_frame(ads), values, chosen, seed)
 
 
-def statistics_of(ads: pd.DataFrame, target: Floats) -> Floats:
+def encoding_of(ads: pd.DataFrame, target: Floats) -> Floats:
     """Out-of-fold target means of the training ads, before they are scaled."""
     builder, features = fit(ads, target)
-    scaled = features.dense[:, STATISTIC_COLUMNS].astype(np.float64)
+    scaled = features.dense[:, ENCODED].astype(np.float64)
     return scaled * builder.arrays["scale"] + builder.arrays["center"]
 
 
@@ -67,7 +67,7 @@ def test_a_seller_does_not_see_its_own_outcomes(seller: str) -> None:
     beside = fold != fold[own][0]
     target = ads[TARGET].to_numpy()
     changed = np.where(own, 1.0 - target, target)
-    before, after = statistics_of(ads, target), statistics_of(ads, changed)
+    before, after = encoding_of(ads, target), encoding_of(ads, changed)
     np.testing.assert_allclose(after[own], before[own], atol=1e-5)
     # Those of the other folds share the category with it, and learn from it.
     assert (np.abs(after[beside] - before[beside]).max(axis=1) > 1e-4).all()
@@ -76,30 +76,28 @@ def test_a_seller_does_not_see_its_own_outcomes(seller: str) -> None:
 def test_sellers_that_all_fall_into_one_fold_get_the_mean() -> None:
     ads = few_sellers(sellers=1)
     target = ads[TARGET].to_numpy()
-    np.testing.assert_allclose(statistics_of(ads, target), target.mean(), atol=1e-5)
+    np.testing.assert_allclose(encoding_of(ads, target), target.mean(), atol=1e-5)
 
 
-def test_training_features_are_those_of_the_transformation_but_for_the_statistics() -> None:
+def test_training_features_are_those_of_the_transformation_but_for_the_target_encoding() -> None:
     ads = make_ads(300)
     builder, training = fit(ads)
     again = builder.transform(AdColumns.from_frame(ads))
-    block = slice(0, -len(STATISTICS))
+    block = slice(0, -len(TARGET_GROUPS))
     np.testing.assert_array_equal(training.dense[:, block], again.dense[:, block])
     for name in ("row", "bucket", "weight"):
         np.testing.assert_array_equal(getattr(training.sparse, name), getattr(again.sparse, name))
-    np.testing.assert_array_equal(training.words, again.words)
 
 
 def test_ads_are_read_in_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
     ads = make_ads(50)
     (whole, expected) = fit(ads)
-    monkeypatch.setattr("demand.features.columns.BLOCK", 7)
+    monkeypatch.setattr("demand.features.encoding.BLOCK", 7)
     (builder, found) = fit(ads)
     assert builder.arrays.keys() == whole.arrays.keys()
     for name, array in whole.arrays.items():
         np.testing.assert_array_equal(builder.arrays[name], array)
     np.testing.assert_array_equal(found.dense, expected.dense)
-    np.testing.assert_array_equal(found.words, expected.words)
     values = np.random.default_rng(0).normal(size=FEATURES.buckets)
     np.testing.assert_allclose(found.sparse.sums(values), expected.sparse.sums(values), rtol=1e-6)
 
@@ -131,10 +129,10 @@ def test_unknown_values_fall_back_to_the_mean_of_all() -> None:
     for name in ("parent_category_name", "category_name", "region", "city", "param_1"):
         ads[name] = "нет такого"
     builder = tiny_features().builder
-    dense = builder.transform(AdColumns.from_frame(ads)).dense[:, STATISTIC_COLUMNS]
+    dense = builder.transform(AdColumns.from_frame(ads)).dense[:, ENCODED]
     overall = (builder.arrays["overall"] - builder.arrays["center"]) / builder.arrays["scale"]
     for name in ("parent", "category", "param_1", "region", "city"):
-        column = STATISTICS.index(name)
+        column = TARGET_GROUPS.index(name)
         np.testing.assert_allclose(dense[:, column], overall[column], atol=1e-5)
 
 

@@ -8,8 +8,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from demand.ads import INPUT_COLUMNS
-from demand.features.columns import NUMBER_COLUMNS, TEXT_COLUMNS, AdColumns
+from demand.features.encoding import NUMBER_COLUMNS, TEXT_COLUMNS, AdColumns, weekdays
+from demand.schema.columns import INPUT_COLUMNS
 from tests.ads_factory import make_ads
 
 TUESDAY = "2017-03-28"
@@ -147,3 +147,27 @@ def test_a_record_is_read_like_a_frame_of_it() -> None:
             AdColumns.from_record({str(k): v for k, v in ad.items()}),
             AdColumns.from_frame(ads.iloc[row : row + 1]),
         )
+
+
+def test_spellings_are_understood_as_in_a_file() -> None:
+    odd = {"title": "None", "category_name": "Детские\u00a0вещи ", "param_1": "NULL", "city": "\\N"}
+    plain = {"title": "None", "category_name": "Детские вещи", "param_1": None, "city": None}
+    for taken in (AdColumns.from_frame(pd.DataFrame([odd])), AdColumns.from_record(odd)):
+        assert {name: taken.text[name][0] for name in plain} == plain
+
+
+@pytest.mark.parametrize("unit", ["ns", "s", "D"])
+def test_a_day_of_the_week_is_that_of_pandas(unit: str) -> None:
+    days = pd.date_range("1678-01-01", "2261-12-31", freq="97h23min")
+    dates = days.to_numpy().astype(f"datetime64[{unit}]")
+    np.testing.assert_array_equal(weekdays(dates), days.dayofweek)
+
+
+def test_no_date_has_no_day() -> None:
+    assert np.isnan(weekdays(np.array(["NaT"], "datetime64[ns]"))).all()
+
+
+def test_dates_may_lie_apart_and_be_read_only() -> None:
+    dates = np.array(["2017-03-27", "2017-03-28", "2017-03-29"], "datetime64[ns]")
+    dates.flags.writeable = False
+    assert weekdays(dates[::2]).tolist() == [0.0, 2.0]

@@ -1,14 +1,12 @@
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 import pandas as pd
 import pytest
 
-from demand.ads import TARGET
-from demand.features.columns import AdColumns
-from demand.features.feature_set import FeatureSet, build_features
+from demand.features.builder import FeatureSet, build_features
+from demand.features.encoding import AdColumns
+from demand.schema.columns import TARGET
 from tests.ads_factory import make_ads
 from tests.tiny_model import FEATURES, tiny_features
 
@@ -75,13 +73,3 @@ def test_a_sellers_ads_lie_in_one_fold() -> None:
     fold = pd.Series(build_features(training, None, FEATURES, seed=1).fold)
     assert (fold.groupby(training["user_id"].to_numpy()).nunique() == 1).all()
     assert set(fold) <= set(range(FEATURES.statistics_folds))
-
-
-@pytest.mark.parametrize("encoder", ["gru", "attention"])
-def test_the_words_of_an_encoder_come_back_too(encoder: Any) -> None:
-    settings = FEATURES.model_copy(update={"text_encoder": encoder})
-    built = build_features(make_ads(60), make_ads(30, seed=1), settings, seed=1)
-    again = FeatureSet.from_arrays(settings, built.to_arrays())
-    words = again.training.features.words
-    assert words.shape == (60, settings.sequence_words_max)
-    np.testing.assert_array_equal(words, built.training.features.words)

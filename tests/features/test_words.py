@@ -9,8 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from sklearn.feature_extraction.text import CountVectorizer
 
-from demand.features.text import code_points, letters_table, normalise
-from demand.features.words import Occurrences, Words, distinct, find_grams, find_words
+from demand.features.encoding import code_points, letters_table, normalise
+from demand.features.kernels import Occurrences, Words, distinct, find_grams, find_words
 
 RUSSIAN = st.text("абвгдеёжзийклмнопрстуфхцчшщъыьэюя АБЁЯ azAZ09.,-!\n", max_size=60)
 

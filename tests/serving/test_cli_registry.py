@@ -10,12 +10,12 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from demand.ads import TARGET
-from demand.cli import main
-from demand.serving.mlflow_model import log_model
-from demand.serving.registry import Registry
-from demand.serving.tracking import start_run
-from demand.state import Home
+from cli.main import main
+from demand.registry.packaging import log_model
+from demand.registry.registry import Registry
+from demand.registry.tracking import start_run
+from demand.schema.columns import TARGET
+from demand.workspace.workspace import Workspace
 from tests.ads_factory import make_ads
 from tests.tiny_model import tiny_predictor
 
@@ -46,25 +46,27 @@ def ad(tmp_path: Path) -> Path:
     ],
 )
 def test_without_a_champion_it_is_said_what_to_do(
-    place: Home, argv: list[str], words: str, capfd: Captured
+    workspace: Workspace, argv: list[str], words: str, capfd: Captured
 ) -> None:
     assert main(argv) == 1
     assert capfd.readouterr().err.startswith(f"error: {words}")
 
 
-def test_without_a_champion_nobody_answers(place: Home, ad: Path, capfd: Captured) -> None:
+def test_without_a_champion_nobody_answers(workspace: Workspace, ad: Path, capfd: Captured) -> None:
     assert main(["predict", "--ad", str(ad)]) == 1
     assert capfd.readouterr().err.startswith("error: there is no champion yet")
 
 
 @pytest.mark.parametrize("argv", [["history"], ["history", "--json"]])
-def test_an_empty_history_is_no_error(place: Home, argv: list[str], capfd: Captured) -> None:
+def test_an_empty_history_is_no_error(
+    workspace: Workspace, argv: list[str], capfd: Captured
+) -> None:
     assert main(argv) == 0
     assert capfd.readouterr().out in ("", "[]\n")
 
 
 @pytest.fixture
-def champion(place: Home) -> str:
+def champion(workspace: Workspace) -> str:
     samples = make_ads(20, seed=3).drop(columns=TARGET)
     run = start_run("training")
     model_id = log_model(run, tiny_predictor(), samples)

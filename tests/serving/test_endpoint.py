@@ -11,10 +11,11 @@ from typing import Any
 import numpy as np
 import pytest
 
-from demand.errors import ServingError
-from demand.serving import endpoint as module
-from demand.serving.endpoint import Endpoint
-from demand.serving.observation import observe
+from demand.errors import ConfigError, ServingError
+from demand.monitoring import production
+from demand.monitoring.production import observe
+from demand.serving import client
+from demand.serving.client import Endpoint
 from tests.ads_factory import make_ads
 
 AD = {"title": "Диван", "category_name": "Мебель"}
@@ -183,7 +184,7 @@ def test_a_server_that_answers_drop_by_drop_is_given_up(server: Server) -> None:
 
 
 def test_an_endless_answer_is_given_up(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "_ANSWER_BYTES_MAX", 10)
+    monkeypatch.setattr(client, "MAX_BYTES", 10)
     with pytest.raises(ServingError, match="answers with more than"):
         Endpoint(server.root).ask([AD] * 100)
 
@@ -226,7 +227,7 @@ def test_a_token_is_sent_where_one_is_given(server: Server) -> None:
 
 @pytest.mark.parametrize("token", ["s3cret\n", "s3cret\r\nHost: a", "s3cret\0", "s3crеt"])
 def test_a_token_that_no_header_may_have_is_told_by_its_variable(token: str) -> None:
-    with pytest.raises(ServingError, match="the token in DEMAND_API_TOKEN") as said:
+    with pytest.raises(ConfigError, match="the token in DEMAND_API_TOKEN") as said:
         Endpoint("http://127.0.0.1:1", token=token)
     assert "s3cr" not in str(said.value)
 
@@ -299,10 +300,16 @@ def test_a_version_is_a_text_or_unknown(
 ADS = make_ads(25, seed=3)
 
 
+@pytest.fixture
+def small_requests(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(production, "ADS_PER_REQUEST", 10)
+
+
+@pytest.mark.usefixtures("small_requests")
 def test_all_ads_are_sent_in_order_and_neither_their_target_nor_their_id(server: Server) -> None:
     ads = ADS.assign(price=np.arange(25.0))
     server.answer = lambda sent: {"predictions": [ad["price"] / 100 for ad in sent]}
-    found = observe(ads, Endpoint(server.root), where_now=lambda: "", ads_per_request=10)
+    found = observe(ads, Endpoint(server.root), lambda: "")
     assert [len(body["dataframe_records"]) for _, body in server.asked] == [10, 10, 5]
     np.testing.assert_allclose(found.answers, np.arange(25) / 100)
     assert (len(found.seconds), len(found.versions)) == (3, 25)
@@ -311,6 +318,7 @@ def test_all_ads_are_sent_in_order_and_neither_their_target_nor_their_id(server:
     assert sent["activation_date"] == str(ads["activation_date"][0])[:10]
 
 
+@pytest.mark.usefixtures("small_requests")
 def test_a_server_that_moved_is_followed(server: Server) -> None:
     old, new = Server(), server
     old.headers, new.headers = {"demand-model-version": "1"}, {"demand-model-version": "2"}
@@ -321,7 +329,7 @@ def test_a_server_that_moved_is_followed(server: Server) -> None:
         return mlflow_answer(ads)
 
     old.answer = last
-    found = observe(ADS, Endpoint(old.root), where_now=lambda: new.root, ads_per_request=10)
+    found = observe(ADS, Endpoint(old.root), lambda: new.root)
     assert found.versions == ("1",) * 10 + ("2",) * 15
     assert found.endpoint == new.root + MLFLOW
     old.stop()
@@ -331,4 +339,4 @@ def test_a_server_that_fails_and_did_not_move_is_an_error(server: Server) -> Non
     server.status = 500
     endpoint = Endpoint(server.root)
     with pytest.raises(ServingError, match="answered 500"):
-        observe(ADS, endpoint, where_now=lambda: endpoint.url)
+        observe(ADS, endpoint, lambda: endpoint.url)

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import io
+import json
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -13,15 +14,30 @@ import pytest
 from starlette.testclient import TestClient
 
 from demand.errors import ModelError
-from demand.ingestion.records import frame_from_records
-from demand.serving.facts import CARD_FILE, Fact, Facts
-from demand.serving.mlflow_model import EXAMPLE_ADS, save_model
-from demand.serving.model_server import Limits, ModelServer, load_application
+from demand.registry.model_files import CARD_FILE, Fact, Facts
+from demand.registry.packaging import EXAMPLE_ADS, save_model
+from demand.schema.records import frame_from_records
+from demand.serving.http.middleware import Hosts
+from demand.serving.model_server import Limits, ModelServer, bounded, load_application
 from tests.serving.standin import LOADER, Standin
 
 AD = {"title": "Стол письменный", "category_name": "Мебель и интерьер"}
 OTHER = AD | {"price": 500, "description": "почти новый", "activation_date": "2017-03-28"}
 EXPECTED = Standin().predict(frame_from_records([AD, OTHER])).tolist()
+
+
+def asking(application: ModelServer, limits: Limits | None = None) -> TestClient:
+    served = bounded(application, Hosts("127.0.0.1"), limits)
+    return TestClient(served, base_url="http://localhost")
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory: pytest.TempPathFactory) -> Any:
+    import mlflow.pyfunc
+
+    folder = tmp_path_factory.mktemp("model") / "model"
+    save_model(Standin(), folder, frame_from_records(EXAMPLE_ADS), loader_module=LOADER)
+    return mlflow.pyfunc.load_model(str(folder))
 
 
 @pytest.fixture(scope="module")
@@ -33,7 +49,7 @@ def application(tmp_path_factory: pytest.TempPathFactory) -> ModelServer:
 
 @pytest.fixture(scope="module")
 def client(application: ModelServer) -> Iterator[TestClient]:
-    with TestClient(application) as client:  # type: ignore[arg-type]
+    with asking(application) as client:
         yield client
 
 
@@ -116,18 +132,18 @@ def test_a_bad_request_gets_a_reason_and_no_traceback(
     assert "Traceback" not in answer.text
 
 
-def limited(application: ModelServer, limits: Limits) -> TestClient:
-    return TestClient(ModelServer(application._model, "7", limits))  # type: ignore[arg-type]
+def limited(model: Any, limits: Limits) -> TestClient:
+    return asking(ModelServer(model, "7", limits), limits)
 
 
-def test_a_body_beyond_the_limit_is_refused(application: ModelServer) -> None:
-    client = limited(application, replace(Limits(), body_bytes=100))
+def test_a_body_beyond_the_limit_is_refused(model: Any) -> None:
+    client = limited(model, replace(Limits(), body_bytes=100))
     answer = client.post("/invocations", json={"inputs": [OTHER]})
     assert (answer.status_code, answer.json()["message"]) == (413, "the body is over 100 bytes")
 
 
-def test_too_many_ads_are_refused(application: ModelServer) -> None:
-    client = limited(application, replace(Limits(), ads=1))
+def test_too_many_ads_are_refused(model: Any) -> None:
+    client = limited(model, replace(Limits(), ads=1))
     answer = client.post("/invocations", json={"inputs": [AD, AD]})
     assert answer.status_code == 413
     assert "2 ads in one request; at most 1" in answer.json()["message"]
@@ -155,18 +171,16 @@ class NotANumber(Standin):
 
 
 @pytest.mark.parametrize("predictor", [Broken(), NotANumber()])
-def test_a_failing_model_is_a_500_without_details(
-    application: ModelServer, predictor: Standin
-) -> None:
-    client = TestClient(ModelServer(Fake(application._model, predictor), "7"))  # type: ignore[arg-type]
+def test_a_failing_model_is_a_500_without_details(model: Any, predictor: Standin) -> None:
+    client = asking(ModelServer(Fake(model, predictor), "7"))
     answer = client.post("/invocations", json={"inputs": [AD]})
     assert answer.status_code == 500
     assert "secret" not in answer.text
 
 
-def test_the_market_and_the_card_are_told(application: ModelServer) -> None:
+def test_the_market_and_the_card_are_told(model: Any) -> None:
     facts = Facts(Fact('{"имя": 1}'.encode()), Fact(b'{"model_version": "7"}'))
-    client = TestClient(ModelServer(application._model, "7", facts=facts))  # type: ignore[arg-type]
+    client = asking(ModelServer(model, "7", facts=facts))
     for path, expected in (("/market", {"имя": 1}), ("/card", {"model_version": "7"})):
         answer = client.get(path)
         assert (answer.status_code, answer.json()) == (200, expected)
@@ -174,6 +188,16 @@ def test_the_market_and_the_card_are_told(application: ModelServer) -> None:
         assert answer.headers["demand-model-version"] == "7"
         assert client.head(path).headers["content-length"] == answer.headers["content-length"]
         assert client.post(path, json={}).status_code in (404, 405)
+
+
+def test_a_value_that_the_model_has_not_learnt_from_is_told(model: Any) -> None:
+    known = {"name": AD["category_name"], "parent": "Для дома и дачи"}
+    market = {"categories": [known], "regions": [], "user_types": []}
+    client = asking(ModelServer(model, "7", facts=Facts(Fact(json.dumps(market).encode()))))
+    odd = {**AD, "category_name": "Мебль"}
+    answer = client.post("/invocations", json={"inputs": [AD, odd]}).json()
+    assert len(answer["predictions"]) == 2
+    assert answer["unknown"] == [{"ad": 1, "field": "category_name"}]
 
 
 @pytest.mark.parametrize("path", ["/market", "/card"])
@@ -193,7 +217,7 @@ def test_a_damaged_card_keeps_no_model_from_answering(tmp_path: Path) -> None:
     save_model(Standin(), folder, ads, market=market, loader_module=LOADER)
     (folder / CARD_FILE).parent.mkdir()
     (folder / CARD_FILE).write_text("no JSON")
-    client = TestClient(load_application(folder, "7"))  # type: ignore[arg-type]
+    client = asking(load_application(folder, "7"))
     assert client.get("/market").json() == market
     assert client.get("/card").status_code == 404
     assert "damaged" in client.get("/card").json()["message"]

@@ -13,12 +13,12 @@ import pytest
 from starlette.testclient import TestClient
 
 from demand.config import FeatureSettings, TrainingSettings
-from demand.features.feature_set import build_features
-from demand.ingestion.records import frame_from_records
-from demand.predictor import Predictor
-from demand.serving.mlflow_model import EXAMPLE_ADS, records, save_model
+from demand.features.builder import build_features
+from demand.model.predictor import Predictor
+from demand.model.training import train
+from demand.registry.packaging import EXAMPLE_ADS, records, save_model
+from demand.schema.records import frame_from_records
 from demand.serving.model_server import ModelServer, load_application
-from demand.trainer import train
 from tests.ads_factory import make_ads
 
 ADS = make_ads(40, seed=2).drop(columns="deal_probability")
@@ -91,7 +91,7 @@ def test_threads_at_once_get_the_same_answers(predictor: Predictor) -> None:
 
 
 def test_the_example_is_an_ad_of_known_categories(predictor: Predictor) -> None:
-    from demand.reference import reference
+    from demand.schema.population import reference
 
     for ad in EXAMPLE_ADS:
         assert ad["category_name"] in reference().category_counts

@@ -10,18 +10,17 @@ import pytest
 
 from demand.config import DeploySettings
 from demand.errors import ModelError, ServingError
-from demand.serving.registry import Registry
-from demand.serving.rollout import roll_back, roll_out
-from demand.serving.server import active
-from demand.serving.tracking import start_run
-from demand.serving.versions import RegisteredVersion
-from demand.state import Home
+from demand.registry.registry import Registry
+from demand.registry.tracking import start_run
+from demand.registry.versions import RegisteredVersion
+from demand.serving.deployment import active, roll_back, roll_out
+from demand.workspace.workspace import Workspace
 
 Promote = Callable[[], RegisteredVersion]
 
 
 @pytest.fixture
-def promote(place: Home, tmp_path: Path) -> Promote:
+def promote(workspace: Workspace, tmp_path: Path) -> Promote:
     run = start_run("training")
 
     def promote() -> RegisteredVersion:
@@ -87,3 +86,79 @@ def test_a_rollback_that_cannot_serve_is_undone(promote: Promote) -> None:
     with pytest.raises(ServingError):
         roll_back(first.version, "complaints", DeploySettings(startup_timeout_s=30.0))
     assert champion() == second.version
+
+
+# Of another machine, so that nobody can listen there.
+NOWHERE = DeploySettings(host="192.0.2.1")
+
+
+def actions() -> list[tuple[str, str]]:
+    return [(change.action, str(change.to_version)) for change in Registry().history()]
+
+
+def test_a_rollback_to_the_champion_itself_has_nothing_to_undo(promote: Promote) -> None:
+    promote()
+    second = promote()
+    with pytest.raises(ServingError, match=r"cannot listen on 192\.0\.2\.1"):
+        roll_back(second.version, "by mistake", NOWHERE)
+    assert champion() == second.version
+    assert actions() == [("promote", "1"), ("promote", "2")]
+
+
+def test_ctrl_c_in_a_rollback_to_the_champion_itself_undoes_nothing(
+    promote: Promote, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    promote()
+    second = promote()
+
+    def interrupted(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("demand.serving.deployment.start_server", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        roll_back(second.version, "by mistake", DeploySettings())
+    assert champion() == second.version
+    with pytest.raises(KeyboardInterrupt):
+        roll_back("1", "on purpose", DeploySettings())
+    assert champion() == second.version
+    assert actions()[2:] == [("rollback", "1"), ("withdraw", "2")]
+
+
+def test_a_rollback_that_never_began_undoes_nothing(promote: Promote) -> None:
+    promote()
+    promote()
+    for wrong in ("7", "x"):
+        with pytest.raises(ModelError, match="there is no version"):
+            roll_back(wrong, "complaints", NOWHERE)
+    assert actions() == [("promote", "1"), ("promote", "2")]
+
+
+def test_a_promotion_of_an_earlier_run_is_not_undone(promote: Promote) -> None:
+    promote()
+    second = promote()
+    with pytest.raises(ServingError):
+        roll_out(second.version, NOWHERE, promoted=False)
+    assert champion() == second.version
+
+
+def test_what_is_undone_comes_back_though_its_files_are_damaged(promote: Promote) -> None:
+    first, second = promote(), promote()
+    (first.source / "MLmodel").write_text("damaged", encoding="utf-8")
+    with pytest.raises(ServingError, match="cannot listen"):
+        roll_out(second.version, NOWHERE)
+    assert champion() == first.version
+
+
+def test_only_the_rollback_of_that_id_is_undone(promote: Promote) -> None:
+    promote()
+    promote()
+    registry = Registry()
+    registry.rollback("1", change_id="a")
+    registry.undo("b", "another's")
+    assert champion() == "1"
+    promote()
+    registry.undo("a", "overtaken")
+    assert champion() == "3"
+    registry.rollback("1", change_id="c")
+    registry.undo("c", "its own")
+    assert champion() == "3"

@@ -13,10 +13,10 @@ from types import SimpleNamespace
 import psutil
 import pytest
 
-from demand.serving import status as told
+from demand.serving import deployment, processes
+from demand.serving.deployment import status
 from demand.serving.processes import ServerProcess
-from demand.serving.status import is_restarting, status
-from demand.state import Home, write_json
+from demand.workspace.workspace import Workspace, write_json
 
 # Says when it has a child, or that it has none, and waits.
 ALONE = "print(flush=True); input()"
@@ -28,8 +28,8 @@ WITH_CHILD = (
 
 
 @contextlib.contextmanager
-def supervisor(script: str) -> Iterator[ServerProcess]:
-    """Run what has the place of a supervisor; nothing answers on its port."""
+def master(script: str) -> Iterator[ServerProcess]:
+    """Run what has the place of a server's master; nothing answers on its port."""
     with subprocess.Popen(
         [sys.executable, "-c", script], stdin=subprocess.PIPE, stdout=subprocess.PIPE
     ) as process:
@@ -39,26 +39,26 @@ def supervisor(script: str) -> Iterator[ServerProcess]:
         yield ServerProcess(process.pid, created, "127.0.0.1", 1, "7", "/logs/server.log")
 
 
-def test_a_supervisor_whose_model_server_has_ended_starts_it_again() -> None:
-    with supervisor(ALONE) as server:
-        assert is_restarting(server)
+def test_a_master_whose_workers_have_ended_starts_them_again() -> None:
+    with master(ALONE) as server:
+        assert server.is_restarting()
 
 
-def test_a_model_server_that_was_just_started_will_answer() -> None:
-    with supervisor(WITH_CHILD) as server:
-        assert is_restarting(server)
+def test_a_worker_that_was_just_started_will_answer() -> None:
+    with master(WITH_CHILD) as server:
+        assert server.is_restarting()
 
 
 def test_one_that_has_been_silent_for_long_hangs(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(told, "_START_S", 0.0)
-    with supervisor(WITH_CHILD) as server:
-        assert not is_restarting(server)
+    monkeypatch.setattr(processes, "_START_S", 0.0)
+    with master(WITH_CHILD) as server:
+        assert not server.is_restarting()
 
 
-def test_without_a_supervisor_nothing_comes_back() -> None:
-    with supervisor(ALONE) as server:
+def test_without_a_master_nothing_comes_back() -> None:
+    with master(ALONE) as server:
         pass
-    assert not is_restarting(server)
+    assert not server.is_restarting()
 
 
 class Registered:
@@ -66,7 +66,7 @@ class Registered:
 
     version_7 = SimpleNamespace(version="7", data_md5="md5", metrics={})
 
-    def __init__(self, _: Home) -> None: ...
+    def __init__(self, _: Workspace) -> None: ...
 
     def champion(self) -> SimpleNamespace:
         return self.version_7
@@ -76,29 +76,29 @@ class Registered:
 
 
 @pytest.fixture
-def installed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Home:
-    monkeypatch.setattr(told, "Registry", Registered)
+def installed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Workspace:
+    monkeypatch.setattr(deployment, "Registry", Registered)
     (tmp_path / "mlflow.db").touch()
-    return Home(tmp_path)
+    return Workspace(tmp_path)
 
 
-def problem(server: ServerProcess, place: Home) -> str | None:
+def problem(server: ServerProcess, workspace: Workspace) -> str | None:
     record = {"server": asdict(server), "started_at": "2026-01-01"}
-    write_json(place.serving / "active.json", record)
-    return status(place).problem
+    write_json(workspace.serving / "active.json", record)
+    return status(workspace).problem
 
 
-def test_where_waiting_helps_the_status_says_so_and_where_to_look(installed: Home) -> None:
-    with supervisor(ALONE) as server:
+def test_where_waiting_helps_the_status_says_so_and_where_to_look(installed: Workspace) -> None:
+    with master(ALONE) as server:
         assert problem(server, installed) == (
-            "the model server http://127.0.0.1:1/invocations ended, and its supervisor starts it "
+            "the model server http://127.0.0.1:1/invocations ended, and its master starts it "
             "again: wait some seconds; if it stays so, /logs/server.log tells why, and "
             "`demand serve` starts another"
         )
 
 
-def test_where_waiting_does_not_help_the_status_names_the_command(installed: Home) -> None:
-    with supervisor(ALONE) as server:
+def test_where_waiting_does_not_help_the_status_names_the_command(installed: Workspace) -> None:
+    with master(ALONE) as server:
         pass
     assert problem(server, installed) == (
         "the model server http://127.0.0.1:1/invocations does not answer: run `demand serve`"

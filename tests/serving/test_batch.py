@@ -1,0 +1,322 @@
+from __future__ import annotations
+
+import gzip
+import os
+import zipfile
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from demand.data.reading import read_ads
+from demand.errors import AdsFileError, ModelError, StateError
+from demand.features.known_values import KnownValues
+from demand.schema.columns import TARGET
+from demand.serving import batch
+from demand.serving.batch import ROWS_AT_ONCE, answer_file, check_paths, cleaned
+from tests.ads_factory import make_ads
+from tests.tiny_model import tiny_predictor
+
+ADS = make_ads(40, seed=5).drop(columns=TARGET)
+
+
+class Asked:
+    """A model that answers each ad with its price, and keeps what it was asked."""
+
+    def __init__(self, answer: float | None = None) -> None:
+        self.answer = answer
+        self.frames: list[pd.DataFrame] = []
+
+    def predict(self, ads: pd.DataFrame) -> np.ndarray:
+        self.frames.append(ads)
+        prices = ads["price"].fillna(0.5).to_numpy()
+        return prices if self.answer is None else np.full(len(ads), self.answer)
+
+
+def written(folder: Path, frame: pd.DataFrame, name: str = "ads.csv") -> Path:
+    path = folder / name
+    frame.to_csv(path, index=False)
+    return path
+
+
+def few(rows: int = 4, **columns: object) -> pd.DataFrame:
+    """Return ads with nothing but what is needed, and other columns as text."""
+    needed = {
+        "item_id": [f"id{row}" for row in range(rows)],
+        "title": "Диван",
+        "category_name": "Мебель",
+    }
+    return pd.DataFrame(needed | columns)
+
+
+def answers(path: Path) -> pd.DataFrame:
+    return pd.read_csv(path, dtype={"item_id": str}, keep_default_na=False, na_values={TARGET: ""})
+
+
+def as_csv(folder: Path) -> Path:
+    return written(folder, ADS)
+
+
+def as_gz(folder: Path) -> Path:
+    path = folder / "ads.csv.gz"
+    path.write_bytes(gzip.compress(as_csv(folder).read_bytes()))
+    return path
+
+
+def as_zip(folder: Path) -> Path:
+    path = folder / "ads.zip"
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.write(as_csv(folder), "test.csv")
+    return path
+
+
+def as_parquet(folder: Path) -> Path:
+    path = folder / "ads.parquet"
+    ADS.to_parquet(path)
+    return path
+
+
+def test_categories_that_the_model_does_not_know_are_told(tmp_path: Path) -> None:
+    known = KnownValues(
+        {"category_name": frozenset({"Мебель", "мебель"}), "region": frozenset({"Тверь"})}
+    )
+    names = ["Мебель", "мебель", "Мебель\u00a0", "Ковры", "Ковры", "Лампы"]
+    path = written(tmp_path, few(6, category_name=names, region=["Тверь", *[None] * 5]))
+    found = answer_file(Asked(), path, tmp_path / "out.csv", known=known)
+    assert found.answered == 6
+    (warning,) = found.warnings
+    assert warning.endswith("category_name 'Ковры' (2 ads); category_name 'Лампы' (1 ad)")
+    assert warning.startswith("unknown to the model")
+
+
+def test_a_header_between_the_ads_is_left_out_with_a_warning(tmp_path: Path) -> None:
+    path = written(tmp_path, few(2))
+    path.write_text(path.read_text() + path.read_text())
+    found = answer_file(Asked(), path, tmp_path / "out.csv")
+    assert found.rows == 4
+    assert found.warnings == ("the header is there again, and left out: line 4",)
+
+
+@pytest.mark.parametrize("pack", [as_csv, as_gz, as_zip, as_parquet])
+def test_each_ad_has_the_predictors_answer_in_the_order_of_the_file(
+    pack: Callable[[Path], Path], tmp_path: Path
+) -> None:
+    found = answer_file(tiny_predictor(), pack(tmp_path), tmp_path / "out.csv")
+    told = answers(tmp_path / "out.csv")
+    assert told.columns.tolist() == ["item_id", "deal_probability"]
+    assert told["item_id"].tolist() == ADS["item_id"].tolist()
+    np.testing.assert_allclose(told[TARGET], tiny_predictor().predict(ADS), rtol=0, atol=1e-12)
+    assert (found.rows, found.answered, found.warnings) == (40, 40, ())
+
+
+def test_blocks_leave_no_seam(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    data = written(tmp_path, few(7, price=[0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7]))
+    model = Asked()
+    monkeypatch.setattr(batch, "ROWS_AT_ONCE", 3)
+    answer_file(model, data, tmp_path / "out.csv")
+    assert [len(frame) for frame in model.frames] == [3, 3, 1]
+    assert answers(tmp_path / "out.csv")[TARGET].tolist() == [0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7]
+    assert (tmp_path / "out.csv").read_text().count("item_id") == 1
+
+
+def test_blocks_are_small_enough_for_any_memory() -> None:
+    assert ROWS_AT_ONCE < 100_000
+
+
+@pytest.mark.parametrize(
+    ("cells", "named"),
+    [
+        ({"price": ["1", "two", "-3", "4"]}, "line 3, price 'two': text where a number is"),
+        ({"price": ["1", "2", "-3", "4"]}, "line 4, price '-3': not between 0 and 1e+12"),
+        ({"activation_date": ["2017-03-28", "28.3.", "", ""]}, "line 3, activation_date '28.3.'"),
+        ({"param_1": ["a", "b" * 201, "c", "d"]}, "line 3, param_1 'bbb"),
+        ({"item_seq_number": ["1.5", "2", "3", "4"]}, "not a whole number"),
+    ],
+)
+def test_a_bad_optional_cell_counts_as_missing_and_is_told(
+    cells: dict[str, list[str]], named: str, tmp_path: Path
+) -> None:
+    model = Asked(0.25)
+    found = answer_file(model, written(tmp_path, few(**cells)), tmp_path / "out.csv")
+    assert answers(tmp_path / "out.csv")[TARGET].tolist() == [0.25] * 4
+    (warning,) = found.warnings
+    assert "count as missing" in warning
+    assert named in warning
+    (column,) = cells
+    good = [cell for cell in cells[column] if cell]
+    assert model.frames[0][column].notna().sum() == len(good) - int(warning.partition(" ")[0])
+
+
+def test_only_the_first_flaws_are_named_in_the_order_of_the_file(tmp_path: Path) -> None:
+    data = written(tmp_path, few(12, price="x", image_top_1="-1"))
+    (warning,) = answer_file(Asked(0.5), data, tmp_path / "out.csv").warnings
+    assert warning.startswith("24 cells of 12 ads ")
+    assert [part.split(",")[0] for part in warning.split(": ", 1)[1].split("; ")] == [
+        *("line 2", "line 2", "line 3", "line 3", "line 4"),
+        "and 19 more",
+    ]
+
+
+def test_of_a_text_with_nul_bytes_only_these_are_lost(tmp_path: Path) -> None:
+    model = Asked(0.5)
+    data = written(tmp_path, few(1, description="a\0b"))
+    (warning,) = answer_file(model, data, tmp_path / "out.csv").warnings
+    assert model.frames[0]["description"].tolist() == ["ab"]
+    assert "NUL byte" in warning
+
+
+@pytest.mark.parametrize("column", ["title", "category_name"])
+def test_an_ad_without_what_it_needs_keeps_its_row_without_an_answer(
+    column: str, tmp_path: Path
+) -> None:
+    ads = few()
+    ads.loc[2, column] = " "
+    found = answer_file(Asked(0.5), written(tmp_path, ads), tmp_path / "out.csv")
+    lines = (tmp_path / "out.csv").read_text().splitlines()
+    assert lines == ["item_id,deal_probability", "id0,0.5", "id1,0.5", "id2,", "id3,0.5"]
+    assert (found.rows, found.answered) == (4, 3)
+    (warning,) = found.warnings
+    assert warning.startswith("1 ad without title or category_name has an empty deal_probability")
+    assert warning.endswith("line 4")
+
+
+def test_a_title_of_impossible_length_is_none(tmp_path: Path) -> None:
+    ads = few()
+    ads.loc[1, "title"] = "т" * 201
+    found = answer_file(Asked(0.5), written(tmp_path, ads), tmp_path / "out.csv")
+    assert found.answered == 3
+    assert any("line 3, title" in warning for warning in found.warnings)
+
+
+def test_a_file_without_any_complete_ad_has_only_empty_answers(tmp_path: Path) -> None:
+    model = Asked()
+    found = answer_file(model, written(tmp_path, few(title="")), tmp_path / "out.csv")
+    assert (found.answered, model.frames) == (0, [])
+    assert answers(tmp_path / "out.csv")[TARGET].isna().all()
+
+
+def test_ids_are_written_as_they_were(tmp_path: Path) -> None:
+    ids = ["007", 'a,"b"', "NA", "x" * 100]
+    found = answer_file(Asked(0.5), written(tmp_path, few(item_id=ids)), tmp_path / "out.csv")
+    assert answers(tmp_path / "out.csv")["item_id"].tolist() == ids
+    assert found.warnings == ()
+
+
+def test_ads_without_an_id_keep_their_place_and_are_told(tmp_path: Path) -> None:
+    data = written(tmp_path, few(item_id=["a", "", "c", ""]))
+    found = answer_file(Asked(0.5), data, tmp_path / "out.csv")
+    assert answers(tmp_path / "out.csv")["item_id"].tolist() == ["a", "", "c", ""]
+    assert found.warnings == ("2 ads without item_id: line 3; line 5",)
+
+
+def test_unknown_columns_are_ignored_with_a_warning_and_a_target_without(tmp_path: Path) -> None:
+    model = Asked(0.5)
+    data = written(tmp_path, few(colour="red", deal_probability=0.9))
+    found = answer_file(model, data, tmp_path / "out.csv")
+    assert found.warnings == ("ignored columns: 'colour'",)
+    assert TARGET not in model.frames[0]
+
+
+@pytest.mark.parametrize("column", ["item_id", "title", "category_name"])
+def test_a_column_that_is_needed_is_named(column: str, tmp_path: Path) -> None:
+    data = written(tmp_path, few().drop(columns=column))
+    with pytest.raises(AdsFileError, match=rf"{column}\b.*the header has: "):
+        answer_file(Asked(), data, tmp_path / "out.csv")
+    assert os.listdir(tmp_path) == ["ads.csv"]
+
+
+def test_a_row_that_is_no_row_refuses_the_file_and_names_its_line(tmp_path: Path) -> None:
+    data = written(tmp_path, few())
+    data.write_text(data.read_text() + "id9,Диван\n")
+    (tmp_path / "out.csv").write_text("old")
+    with pytest.raises(AdsFileError, match="line 6: a row of 2 fields"):
+        answer_file(Asked(0.5), data, tmp_path / "out.csv")
+    assert (tmp_path / "out.csv").read_text() == "old"
+    assert sorted(os.listdir(tmp_path)) == ["ads.csv", "out.csv"]
+
+
+def test_a_model_that_fails_half_way_leaves_the_file_from_before(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(batch, "ROWS_AT_ONCE", 2)
+    prices = ["1", "2", "3", "4"]
+    data, output = written(tmp_path, few(price=prices)), tmp_path / "out.csv"
+    output.write_text("old")
+
+    class Failing(Asked):
+        def predict(self, ads: pd.DataFrame) -> np.ndarray:
+            self.frames.append(ads)
+            return np.full(len(ads), 0.5 if len(self.frames) == 1 else np.nan)
+
+    with pytest.raises(ModelError, match="no number"):
+        answer_file(Failing(), data, output)
+    assert output.read_text() == "old"
+    assert sorted(os.listdir(tmp_path)) == ["ads.csv", "out.csv"]
+
+
+def test_an_output_that_is_the_input_is_refused_by_any_name(tmp_path: Path) -> None:
+    data = written(tmp_path, few())
+    before = data.read_bytes()
+    (tmp_path / "link.csv").symlink_to(data)
+    os.link(data, tmp_path / "hard.csv")
+    for name in ("ads.csv", "link.csv", "hard.csv"):
+        with pytest.raises(StateError, match="the file of ads itself"):
+            answer_file(Asked(0.5), data, tmp_path / name)
+    assert data.read_bytes() == before
+
+
+def test_a_link_is_replaced_and_what_it_leads_to_stays(tmp_path: Path) -> None:
+    real, link = tmp_path / "real.csv", tmp_path / "link.csv"
+    real.write_text("old")
+    link.symlink_to(real)
+    answer_file(Asked(0.5), written(tmp_path, few()), link)
+    assert not link.is_symlink()
+    assert (len(answers(link)), real.read_text()) == (4, "old")
+
+
+def test_an_id_that_a_spreadsheet_takes_for_a_formula_is_shown_as_text(tmp_path: Path) -> None:
+    ids = ["b912c3c6a6ad", "=1+1", "x;=1+1;A0", "-5"]
+    output = tmp_path / "out.csv"
+    answer_file(Asked(0.5), written(tmp_path, few().assign(item_id=ids)), output)
+    assert list(answers(output)["item_id"]) == ["b912c3c6a6ad", "'=1+1", "x;'=1+1;A0", "'-5"]
+
+
+@pytest.mark.parametrize(
+    ("output", "message"),
+    [
+        (".", "it is a folder"),
+        ("ads.csv/out.csv", "cannot write"),
+        ("/dev/null", "no regular file"),
+        ("out.csv.gz", r"ends in \.gz"),
+        ("out.parquet", r"ends in \.parquet"),
+    ],
+)
+def test_a_place_that_cannot_be_written_is_told(output: str, message: str, tmp_path: Path) -> None:
+    data = written(tmp_path, few())
+    with pytest.raises(StateError, match=message):
+        answer_file(Asked(0.5), data, tmp_path / output)
+
+
+def test_the_folder_of_the_output_is_made(tmp_path: Path) -> None:
+    answer_file(Asked(0.5), written(tmp_path, few()), tmp_path / "new" / "out.csv")
+    assert (tmp_path / "new" / "out.csv").is_file()
+
+
+def test_a_file_that_is_not_there_is_told_before_all(tmp_path: Path) -> None:
+    with pytest.raises(AdsFileError, match="there is no file"):
+        check_paths(tmp_path / "nowhere.csv", tmp_path / "out.csv")
+
+
+def test_cleaning_changes_nothing_that_was_read(tmp_path: Path) -> None:
+    loaded = read_ads(written(tmp_path, few(price="-1")), labelled=False)
+    ads, _ = cleaned(loaded)
+    assert ads["price"].isna().all()
+    assert loaded.frame["price"].tolist() == [-1.0] * 4
+
+
+def test_rows_of_parquet_are_named_by_their_number(tmp_path: Path) -> None:
+    few(price="x").to_parquet(tmp_path / "ads.parquet")
+    (warning,) = answer_file(Asked(0.5), tmp_path / "ads.parquet", tmp_path / "o.csv").warnings
+    assert "row 1, price 'x'" in warning

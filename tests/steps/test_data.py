@@ -1,0 +1,70 @@
+"""The validation's step in a real ZenML, in a store of its own."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+from demand.workspace.workspace import PROJECT_ROOT
+
+VALIDATE = """
+import datetime
+import json
+import pandas as pd
+from zenml import pipeline, step
+from zenml.client import Client
+from demand.config import ValidationSettings
+from steps.data import validate
+from tests.ads_factory import make_ads
+
+UNPARSED = ["row", "line", "item_id", "column", "value", "reason"]
+
+@step(enable_cache=False)
+def load(ahead: bool) -> tuple[pd.DataFrame, pd.DataFrame, pd.DataFrame]:
+    ads = make_ads(300)
+    if ahead:
+        ads.loc[0, "activation_date"] = pd.Timestamp.now().normalize() + pd.Timedelta(days=9)
+    return ads, pd.DataFrame(columns=UNPARSED), pd.DataFrame({"line": []}, dtype="int64")
+
+@pipeline(name="training")
+def training(ahead: bool) -> None:
+    validate(*load(ahead), ValidationSettings())
+
+found = []
+for ahead in (False, True):
+    step = training(ahead).steps["validate"]
+    expires = Client().get_run_step(step.id).cache_expires_at
+    found.append((expires and expires.isoformat(), step.outputs["warnings"][0].load()))
+print(json.dumps(found))
+"""
+
+
+def test_a_verdict_that_hangs_on_the_day_is_not_kept_beyond_it(tmp_path: Path) -> None:
+    (tmp_path / "validation.py").write_text(VALIDATE, encoding="utf-8")
+    environment = {
+        **os.environ,
+        "ZENML_CONFIG_PATH": str(tmp_path / "zenml"),
+        "ZENML_ANALYTICS_OPT_IN": "false",
+        "ZENML_LOGGING_VERBOSITY": "CRITICAL",
+        "DEMAND_REPORTS": str(tmp_path / "reports"),
+        "PYTHONPATH": str(PROJECT_ROOT),
+        "TZ": "UTC",
+    }
+    done = subprocess.run(
+        [sys.executable, "validation.py"],
+        cwd=tmp_path,
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+
+    (always, no_warning), (expires, warnings) = json.loads(done.stdout.splitlines()[-1])
+    assert (always, no_warning) == (None, [])
+    assert expires.endswith("T00:00:00")
+    # It travels with the model: a folder of this machine tells others nothing.
+    assert warnings == ["1 of 300 ads are bad rows and lie in quarantine.csv"]
