@@ -6,26 +6,23 @@ after a change of the vocabulary or of the amplitudes. Large: 47 categories, ten
 
 from __future__ import annotations
 
-import argparse
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 
 import demand.demo
-from demand.demo.batch import draw_facts, row_keys_of
-from demand.demo.chance import mean_of, score
-from demand.demo.hashing import Floats, Indices
-from demand.demo.lexicon import lexicon
-from demand.demo.shape import PARENT_SHAPES, SELLER_TYPES, parent_of_category
-from demand.demo.target import chances
-from demand.reference import reference
-from demand.state import write_json
+from benchmarks.report import program_parser
+from demand.demo.exact import Floats, Indices
+from demand.demo.generator import draw_batch
+from demand.demo.lexicon import CATEGORIES, PARENT_OF_CATEGORY, PARENTS, SELLER_TYPES
+from demand.demo.target import chances, mean_of, score
+from demand.schema.population import reference
+from demand.workspace.workspace import write_json
 
 # Other ads than those of any likely seed; each chunk takes the next one.
 SEED = 47_001
 CHUNK = 20_000
-# Rows of a category below which its offset is not worth fitting.
-ENOUGH = 20
 
 
 def sample(rows: int) -> tuple[Floats, Indices, Indices]:
@@ -36,33 +33,34 @@ def sample(rows: int) -> tuple[Floats, Indices, Indices]:
     """
     parts = []
     for chunk, first in enumerate(range(0, rows, CHUNK)):
-        facts = draw_facts(*row_keys_of(0, min(CHUNK, rows - first), SEED + chunk))
+        facts = draw_batch(0, min(CHUNK, rows - first), SEED + chunk).facts
         parts.append((score(facts), facts.goods.category, facts.sellers.kinds))
     scores, categories, kinds = (np.concatenate(column) for column in zip(*parts, strict=True))
     return scores, categories, kinds
 
 
-def offset_for(raw: Floats, mean: float) -> float:
-    """Return what must be added to scores so that they give this mean (bisection)."""
-    low, high = -30.0, 30.0
+def crossing(rising: Callable[[float], float], goal: float, low: float, high: float) -> float:
+    """Return where a rising function reaches a goal (bisection), or the nearer end."""
     for _ in range(40):
         middle = (low + high) / 2
-        if mean_of(raw + middle).mean() < mean:
-            low = middle
-        else:
-            high = middle
+        low, high = (middle, high) if rising(middle) < goal else (low, middle)
     return (low + high) / 2
+
+
+def offset_for(raw: Floats, mean: float) -> float:
+    """Return what must be added to scores so that they give this mean."""
+    return crossing(lambda offset: float(mean_of(raw + offset).mean()), mean, -30.0, 30.0)
 
 
 def calibrate(scores: Floats, categories: Indices, kinds: Indices) -> tuple[Floats, Floats]:
     """Return the offsets by category, shape (47,), and by seller type, shape (3,)."""
     figures = reference().raw
-    by_category = np.zeros(len(lexicon().categories))
+    by_category = np.zeros(len(CATEGORIES))
     by_kind = np.zeros(len(SELLER_TYPES))
     for _ in range(8):
-        for index, name in enumerate(lexicon().categories):
+        for index, name in enumerate(CATEGORIES):
             here = categories == index
-            if here.sum() >= ENOUGH:
+            if here.sum() >= 20:  # below, the offset is not worth fitting
                 by_category[index] = offset_for(
                     scores[here] + by_kind[kinds[here]],
                     figures["mean_target_by_category"][name],
@@ -77,35 +75,32 @@ def calibrate(scores: Floats, categories: Indices, kinds: Indices) -> tuple[Floa
 
 
 def small_part_for(means: Floats, parent: int, zero_share: float) -> float:
-    """Return the part of small values that gives a parent's share of zeros (bisection)."""
+    """Return the part of small values that gives a parent's share of zeros."""
     parents = np.full(len(means), parent)
-    low, high = 0.0, 0.98
-    for _ in range(25):
-        middle = (low + high) / 2
-        parts = np.full(len(PARENT_SHAPES), middle)
-        if 1.0 - sum(chance.mean() for chance in chances(means, parents, parts)) > zero_share:
-            low = middle
-        else:
-            high = middle
-    return (low + high) / 2
+
+    def others(part: float) -> float:
+        parts = np.full(len(PARENTS), part)
+        return float(sum(chance.mean() for chance in chances(means, parents, parts)))
+
+    return crossing(others, 1.0 - zero_share, 0.0, 0.98)
 
 
 def main() -> None:
     """Calibrate, and say what noise floor comes out."""
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = program_parser("demo_calibration", __doc__, "--rows 3000000", writes=False)
     parser.add_argument("--rows", type=int, default=3_000_000)
     scores, categories, kinds = sample(parser.parse_args().rows)
     by_category, by_kind = calibrate(scores, categories, kinds)
     means = mean_of(scores + by_category[categories] + by_kind[kinds])
-    parents = parent_of_category()[categories]
+    parents = PARENT_OF_CATEGORY[categories]
     small = {
-        name: round(small_part_for(means[parents == i], i, shape.zero_share), 4)
-        for i, (name, shape) in enumerate(PARENT_SHAPES.items())
+        name: round(small_part_for(means[parents == i], i, shape["zero_share"]), 4)
+        for i, (name, shape) in enumerate(PARENTS.items())
     }
     write_json(
         Path(demand.demo.__file__).parent / "calibration.json",
         {
-            "category": _named(lexicon().categories, by_category),
+            "category": _named(CATEGORIES, by_category),
             "seller_type": _named(SELLER_TYPES, by_kind),
             "small_part": small,
         },

@@ -6,7 +6,6 @@ configs/training-large.yaml, and prints seconds, peak memory, error and size.
 
 from __future__ import annotations
 
-import argparse
 import resource
 import sys
 import time
@@ -14,27 +13,22 @@ from pathlib import Path
 
 from rich.console import Console
 
-from benchmarks.quality_report import Grid
-from demand.ads import TARGET
+from benchmarks.report import Grid, program_parser
 from demand.config import TrainingConfig, load_config
+from demand.data.splitting import split_ads
 from demand.demo import generate
-from demand.features.feature_set import build_features
-from demand.metrics import rmse
-from demand.splitting import split_ads
-from demand.state import PROJECT_ROOT
-from demand.trainer import train
+from demand.evaluation.metrics import rmse
+from demand.features.builder import build_features
+from demand.model.training import train
+from demand.schema.columns import TARGET
+from demand.workspace.workspace import PROJECT_ROOT
 
 _SEED = 2017
 
 
 def main(arguments: list[str] | None = None) -> int:
     """Measure and print; return the exit status."""
-    parser = argparse.ArgumentParser(
-        prog="python -m benchmarks.large",
-        description=__doc__,
-        epilog="example:\n  python -m benchmarks.large --rows 100000",
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    parser = program_parser("large", __doc__, "--rows 100000", writes=False)
     parser.add_argument("--rows", type=int, default=1_000_000, help="demo ads; default: a million")
     default = PROJECT_ROOT / "configs" / "training-large.yaml"
     parser.add_argument("--config", type=Path, default=default, metavar="FILE")
@@ -58,7 +52,8 @@ def main(arguments: list[str] | None = None) -> int:
         ("test RMSE", f"{error:.4f}"),
         ("size", f"{predictor.size_bytes / 1024:,.0f} KB"),
     ]
-    Console().print(Grid(f"Training on {options.rows:,} demo ads", ("", "found"), rows).table())
+    title = f"Training on {options.rows:,} demo ads"
+    Console().print(Grid(title, {"": "", "found": ""}, rows).table())
     return 0
 
 

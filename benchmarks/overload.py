@@ -1,196 +1,210 @@
 """What happens when far too many ask? ``python -m benchmarks.overload``.
 
-Finds the rate of single ads that the Flask API sustains, sends ten times as many for some
-seconds, whatever the answers, and looks at what is refused, how fast, with how much memory,
-and how soon all is normal again. All lives in a temporary folder. Prints it and writes it
-below benchmarks/results. Exit status 0, whatever was found.
+Finds the rate of single ads that the Flask API sustains, lets many more connections ask as fast
+as they are answered, and a steady caller beside them; looks at what is refused, how fast, with
+how much memory, and how soon all is normal again. All lives in a temporary folder. Prints it
+and writes it below benchmarks/results. Exit status 0, whatever was found.
 """
 
 from __future__ import annotations
 
-import argparse
 import contextlib
+import json
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from pathlib import Path
 
-import psutil
-from rich.console import Console
+import numpy as np
+import pandas as pd
 
-from benchmarks.overload_client import OpenLoop, quiet_latency
-from benchmarks.overload_report import Memory, Overload, write_overload
-from benchmarks.quality_report import show
-from benchmarks.serving import (
-    CONNECTIONS,
-    Questions,
-    add_common,
-    facts,
-    progress,
-    resident_mb,
-    seconds_from_text,
+from benchmarks import report
+from benchmarks.installation import PREDICT, Server, new_ads, temporary_installation
+from benchmarks.load import Load, steady_load, wrk
+from cli.terminal import whole_number
+
+OK, REFUSALS, LOST = (200,), (429, 503), (0,)
+NOTES = (
+    "The clients share the cores with the API, so part of what looks like the API's limit is "
+    "their own work. The sustainable rate is that of 16 connections with one request each, all "
+    "answered. In the overload, `wrk` keeps all connections busy: each asks again as soon as it "
+    "is answered or refused. What they ask for is what they would send were each answered as "
+    "fast as without load; while all of them wait, nothing is sent. Latencies are those of a "
+    "caller beside them, whose requests begin when they are due, whatever the others wait for, "
+    "and count from then. Normal are five of its answers in a row whose median is at most twice "
+    "that without load, or 5 ms. Memory is that of all processes of the API, a page that n of "
+    "them share counted once (*proportional set size*)."
 )
-from benchmarks.serving_client import ask, connected, requests_per_second
-from benchmarks.serving_installation import (
-    Say,
-    flask_api,
-    new_ads,
-    own_home,
-    quick_models,
-    register,
-)
-from benchmarks.serving_report import FLASK
-from demand.commands.parsers import whole_number
-from demand.errors import DemandError
-from demand.predictor import Predictor
-from demand.serving.registry import Registry
-from demand.state import Home
-
-EXAMPLES = """examples:
-  python -m benchmarks.overload
-  python -m benchmarks.overload --seconds 2 --quiet --results /tmp/overload
-"""
-SECONDS = 20.0
-_ADS = 500
-_SAMPLE_S = 0.25
+CONNECTIONS = 16
+# Of the steady caller: requests per second, and those before the overload and after it.
+_RATE, _QUIET_S, _AFTER_S = 50.0, 3.0, 10.0
+_ADS, _SUSTAINED_S, _SAMPLE_S = 500, 5, 0.25
 # Latencies below this come and go with what else the machine does.
-_NOISE_S = 0.005
+_IN_A_ROW, _NOISE_S = 5, 0.005
 
 
 @dataclass(frozen=True)
-class Plan:
-    """How the overload is made.
+class Overload:
+    """All that was measured; times are seconds from the overload's begin.
 
-    Parameters
-    ----------
-    seconds
-        Of the overload.
-    times
-        How many times the sustainable rate is sent.
-    connections
-        Most that are open at a time.
-    sustained_s
-        Time to find the sustainable rate, after as much that only warms up.
+    ``sustainable`` are the requests per second that are all answered; ``caller`` are those of
+    the steady caller before, in and after the overload: ``due``, ``waited``, ``status`` (0
+    without an answer); ``memory`` are the API's resident megabytes by time, as long.
     """
 
-    seconds: float = SECONDS
-    times: float = 10.0
-    connections: int = 1_000
-    sustained_s: float = 5.0
+    about: Mapping[str, str | float]
+    sustainable: float
+    flood: Load
+    ended: float
+    caller: pd.DataFrame
+    memory: pd.Series[float]
+
+    def waits(self, *statuses: int) -> pd.Series[float]:
+        """Return the seconds that the caller waited in the overload for these statuses."""
+        within = self.caller["due"].between(0, self.ended)
+        return self.caller.loc[within & self.caller["status"].isin(statuses), "waited"]
+
+    @property
+    def quiet_s(self) -> float:
+        """Median latency before the overload."""
+        before = self.caller[self.caller["due"] + self.caller["waited"] < 0]
+        return float(before["waited"].median())
+
+    @property
+    def asked(self) -> float:
+        """What the connections would send without load, in sustainable rates."""
+        return float(self.about["connections"]) / self.quiet_s / self.sustainable
+
+    @property
+    def normal_again_s(self) -> float:
+        """Seconds from the overload's end to the first of five normal answers; NaN: none came."""
+        after = self.caller[self.caller["due"] >= self.ended].sort_values("due")
+        # What is not answered with 200 is as good as never answered.
+        waited = after["waited"].where(after["status"].isin(OK), np.inf)
+        rows = waited[::-1].rolling(_IN_A_ROW)
+        normal = (rows.median() <= max(2 * self.quiet_s, _NOISE_S)) & np.isfinite(rows.max())
+        good = after[normal[::-1]]
+        return float((good["due"] + good["waited"]).min() - self.ended)
+
+    def findings(self) -> list[report.Finding]:
+        """Return all that was asked."""
+        slow = float(self.waits(*OK).quantile(0.99))
+        return [
+            report.Finding("asked for / sustainable", self.asked, 10, at_most=False, unit="×"),
+            report.Finding("requests without any answer", self.flood.lost, 0),
+            report.Finding("99th percentile of what is accepted", slow, 1, unit="s"),
+            report.Finding("resident memory", float(self.memory.max()), 250, unit="MB"),
+            report.Finding("from the end to a normal latency", self.normal_again_s, 1, unit="s"),
+        ]
+
+    def to_report(self) -> report.Report:
+        """Return all tables, and what is written."""
+        flood = self.flood
+        became = {f"status {status}": count for status, count in sorted(flood.statuses.items())}
+        became |= {
+            "not 200, with Retry-After": flood.retry_after,
+            "connection refused": flood.refused,
+            "connection broken": flood.broken,
+            "no answer within a minute": flood.silent,
+        }
+        counts = {"answered in any way": sum(flood.statuses.values()), **became}
+        requests: list[list[report.Cell]] = [
+            ["sustainable", None, self.sustainable, 1.0],
+            ["asked for", None, self.asked * self.sustainable, self.asked],
+        ]
+        for name, count in counts.items():
+            rate = count / flood.seconds
+            requests.append([name, count, rate, rate / self.sustainable])
+        waits: list[list[report.Cell]] = []
+        for name, of in (("200", OK), ("429 or 503", REFUSALS), ("no answer", LOST)):
+            found = self.waits(*of)
+            waits.append([name, len(found), *(found.quantile([0.5, 0.99]) * 1e3)])
+        costs: dict[str, float] = {
+            "resident before, MB": self.memory.iloc[0],
+            "resident at most, MB": self.memory.max(),
+            "resident after, MB": self.memory.iloc[-1],
+            "median latency without load, ms": self.quiet_s * 1e3,
+            "seconds from the end to a normal latency": self.normal_again_s,
+        }
+        columns = {"": "", "requests": ",", "per second": ",.0f", "of the sustainable": ".2f"}
+        latencies = {"": "", "requests": ",", "median ms": ",.1f", "p99 ms": ",.1f"}
+        grids = [
+            report.asked_and_found(self.findings()),
+            report.Grid("What became of the requests", columns, requests),
+            report.Grid("A steady caller beside them", latencies, waits),
+            report.Grid("What it costs", {"": "", "found": "n"}, list(costs.items())),
+        ]
+        return report.Report("overload", self.about, NOTES, grids)
 
 
-def measure(place: Home, model: Predictor, plan: Plan, say: Say) -> Overload:
-    """Find the sustainable rate, and send many times as much.
-
-    Parameters
-    ----------
-    place
-        An installation of its own, without a model.
+def measure(seconds: int, connections: int, say: report.Say) -> Overload:
+    """Find the sustainable rate of a temporary installation, and send all that can be sent.
 
     Raises
     ------
-    DemandError
-        The API does not start, or refuses what it sustains.
+    ServingError
+        The training fails, the API does not start, or it refuses what it sustains.
     """
-    say("registering the model, starting the API")
-    Registry(place).promote(register([model], place)[0], "benchmark")
-    questions = Questions.of(new_ads(_ADS))
-    with flask_api(place.logs / "api.log") as api:
-        target, _ = questions.targets(FLASK, api.address)
-        with connected(api.address) as connection:
-            ask(connection, target.requests[0])
-        say(f"the sustainable rate, {CONNECTIONS} connections")
-        requests_per_second(target, CONNECTIONS, plan.sustained_s)
-        sustainable = requests_per_second(target, CONNECTIONS, plan.sustained_s)
-        quiet = quiet_latency(target)
-        before = resident_mb(api.pid)
-        say(f"{plan.times:g} times {sustainable:,.0f} requests/s for {plan.seconds:g} s")
-        with (
-            OpenLoop(target, plan.times * sustainable, plan.connections) as load,
-            _sampled_memory(api.pid) as samples,
-        ):
-            flood = load.run(plan.seconds, max(2 * quiet, _NOISE_S))
-        memory = Memory(before, resident_mb(api.pid), samples)
-    about = {**facts(), "connections": load.connections, "seconds of load": f"{plan.seconds:g}"}
-    return Overload(about, sustainable, quiet, plan.times * sustainable, flood, memory)
+    about = {**report.machine(), "seconds": seconds, "connections": connections}
+    ads = new_ads(_ADS)
+    with temporary_installation() as installation:
+        say("training quickly")
+        installation.train()
+        bodies = installation.folder / "ads.jsonl"
+        bodies.write_text("".join(json.dumps(ad) + "\n" for ad in ads), encoding="utf-8")
+        with installation.api() as api:
+            question = (api.address + PREDICT, bodies, "deal_probability")
+            say(f"the sustainable rate, {CONNECTIONS} connections")
+            wrk(*question, CONNECTIONS, 1)
+            sustainable = wrk(*question, CONNECTIONS, _SUSTAINED_S).per_second
+            with (
+                steady_load(api.address, ads, {PREDICT: _RATE}) as (started, journal),
+                _sampled_memory(api) as memory,
+            ):
+                time.sleep(max(0.0, started + _QUIET_S - time.monotonic()))
+                say(f"{connections:,} connections for {seconds} s")
+                begun = time.monotonic()
+                flood = wrk(*question, connections, seconds, all_good=False)
+                ended = time.monotonic() - begun
+                time.sleep(_AFTER_S)
+                found = journal()
+    found["waited"] = found["ended"] - found["due"]
+    found["due"] -= begun
+    resident = pd.Series({moment - begun: megabytes for moment, megabytes in memory})
+    return Overload(about, sustainable, flood, ended, found, resident)
 
 
 @contextlib.contextmanager
-def _sampled_memory(pid: int) -> Iterator[list[tuple[float, float]]]:
-    """Yield a list that grows by what a process and those below it hold, some times a second."""
-    samples: list[tuple[float, float]] = []
+def _sampled_memory(server: Server) -> Iterator[list[tuple[float, float]]]:
+    """Yield a list that grows by times and what a server's processes hold then, in megabytes."""
+    samples = [(time.monotonic(), server.resident_mb())]
     over = threading.Event()
 
     def sample() -> None:
         while not over.wait(_SAMPLE_S):
-            # One of the processes may end while it is looked at.
-            with contextlib.suppress(psutil.NoSuchProcess):
-                samples.append((time.perf_counter(), resident_mb(pid)))
+            samples.append((time.monotonic(), server.resident_mb()))
 
-    thread = threading.Thread(target=sample)
-    thread.start()
-    try:
-        yield samples
-    finally:
-        over.set()
-        thread.join()
+    with ThreadPoolExecutor(1) as pool:
+        pool.submit(sample)
+        try:
+            yield samples
+        finally:
+            over.set()
 
 
 def main(arguments: list[str] | None = None) -> int:
     """Measure, print and write; return the exit status."""
-    options = _parser().parse_args(arguments)
-    console = Console(width=None if sys.stdout.isatty() else 140)
-    plan = Plan(seconds=options.seconds, times=options.times, connections=options.connections)
-    try:
-        found = run(plan, options.model, quiet=options.quiet)
-        written = write_overload(found, options.results)
-    except DemandError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return error.exit_status
-    show(console, found.grids(), written)
-    console.print(f"The client shares the {found.about['cores']} cores with the API.")
-    return 0
-
-
-def run(plan: Plan, model: Path | None, *, quiet: bool) -> Overload:
-    """Measure in a temporary installation, with a saved model or with one that is trained."""
-    with own_home("demand-overload-") as place:
-        say = progress(quiet=quiet)
-        return measure(place, quick_models(1, model, say)[0], plan, say)
-
-
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="python -m benchmarks.overload",
-        description=__doc__,
-        epilog=EXAMPLES,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
+    parser = report.program_parser(
+        "overload", __doc__, "--seconds 2 --quiet --results /tmp/overload"
     )
-    add = parser.add_argument
-    add("--seconds", type=seconds_from_text, default=SECONDS, help="of the overload (default: 20)")
-    add(
-        "--times",
-        type=_times,
-        default=Plan.times,
-        help="the sustainable rate is sent (default: 10)",
+    add, whole, many = parser.add_argument, whole_number(1, 3_600), whole_number(16, 20_000)
+    add("--seconds", type=whole, default=20, help="of the overload (default: 20)")
+    add("--connections", type=many, default=1_000, help="open at a time (default: 1,000)")
+    return report.run(
+        parser, arguments, lambda o, say: measure(o.seconds, o.connections, say).to_report()
     )
-    add(
-        "--connections",
-        type=whole_number(1, 20_000),
-        default=Plan.connections,
-        help="open at a time, at most (default: 1,000)",
-    )
-    add_common(parser)
-    return parser
-
-
-def _times(text: str) -> float:
-    times = float(text)
-    if not 1 <= times <= 1_000:
-        raise argparse.ArgumentTypeError(f"{text!r} is no number from 1 to 1,000")
-    return times
 
 
 if __name__ == "__main__":

@@ -9,51 +9,179 @@ where ours is worse than category means because the test ads lack a column.
 from __future__ import annotations
 
 import argparse
-import contextlib
-import itertools
 import sys
 import textwrap
 import time
-from collections.abc import Iterator
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from matplotlib.figure import Figure
+from sklearn.metrics import mean_absolute_error
 
-from benchmarks.quality_folds import (
-    Entry,
-    Integers,
-    Outcome,
-    Step,
-    cross_validate,
-    seller_folds,
-    steps_of,
-)
+from benchmarks.quality_folds import Entry, Outcome, cross_validate, seller_folds
 from benchmarks.quality_ours import VARIANTS, our_entries
 from benchmarks.quality_peers import peer_entries
-from benchmarks.quality_report import Quality, show, write_quality
-from benchmarks.quality_scores import (
-    OURS,
-    MissingColumn,
-    missing_columns,
-    out_of_fold_coverage,
-    scores,
-)
-from demand.ads import TARGET
+from benchmarks.report import Cell, Grid, Report, Say, drawing, program_parser, run, style
+from cli.terminal import whole_number
 from demand.config import TrainingConfig, load_config
-from demand.errors import ConfigError, DemandError
+from demand.data.reading import read_ads
+from demand.errors import ConfigError
+from demand.evaluation import metrics
 from demand.evaluation.baselines import CategoryMeans
-from demand.ingestion.reading import read_ads
-from demand.metrics import calibration_table
-from demand.state import PROJECT_ROOT
+from demand.evaluation.metrics import Floats, Integers, Interval, rmse
+from demand.evaluation.slices import measure_coverage
+from demand.model.calibration import fit_intervals
+from demand.model.predictor import parents_of
+from demand.reports.plots import FAINT, INK, OTHER
+from demand.reports.plots import OURS as OUR_COLOUR
+from demand.schema.columns import TARGET
+from demand.workspace.workspace import PROJECT_ROOT
 
-RESULTS = PROJECT_ROOT / "benchmarks" / "results"
-EXAMPLES = """examples:
-  python -m benchmarks.quality --data ../shared/avito/ads.csv
-  python -m benchmarks.quality --data ads.csv --models mean,ridge,ours --rows 2000
-"""
+NOTES = (
+    "RMSE: mean and standard deviation over the folds, then of all out-of-fold answers together. "
+    "The intervals (95 %, paired bootstrap by seller) are of a model's RMSE less that of ours: "
+    "positive where ours is better. Training: median seconds a fold, without the search of "
+    "settings, which ran once inside the first fold's training ads. Prediction: in a batch of "
+    "one fold, one thread. A model of several seeds is as slow and as large as all of them."
+)
+COVERAGE_ROWS_MIN = 200  # of a parent category
+# Ours with one seed and averaged: everybody is compared with both that were trained.
+OURS = ("ours", "ours5")
+Versus = dict[str, dict[str, Interval]]
+
+
+def differences(outcomes: list[Outcome], ads: pd.DataFrame) -> Versus:
+    """Return the RMSE of each model less that of ours, by its key and the key of ours.
+
+    Positive: ours is better. Where every seed is a model by itself, it is the seed with the
+    median RMSE.
+    """
+    found: Versus = {}
+    for outcome in outcomes:
+        pooled = [rmse(ads[TARGET], answers) for answers in outcome.predicted]
+        median = outcome.predicted[int(np.argsort(pooled)[len(pooled) // 2])]
+        found[outcome.entry.key] = {
+            ours.entry.key: metrics.bootstrap_rmse(
+                ads[TARGET], median, ours.predicted[0], groups=ads["user_id"]
+            )
+            for ours in outcomes
+            if ours.entry.key in OURS and ours is not outcome
+        }
+    return found
+
+
+def score_grid(outcomes: list[Outcome], ads: pd.DataFrame, fold: Integers, versus: Versus) -> Grid:
+    """Return a line a model: errors, distance to ours, and costs.
+
+    RMSE by fold has its mean and a sample's standard deviation; RMSE, MAE and the expected
+    calibration error (ten bins of equal count) are of all out-of-fold answers together.
+    """
+    named = {outcome.entry.key: outcome.entry.name for outcome in outcomes}
+    ours = [key for key in OURS if key in named]
+    columns = {"model": "", "RMSE of folds": "", "RMSE": ".4f", "MAE": ".4f", "ECE": ".4f"}
+    columns |= {f"RMSE - {named[key]}": "" for key in ours}
+    columns |= {"train s": ".1f", "µs/ad": ".1f", "KB": ",.0f", "search s": ",.0f"}
+    rows: list[list[Cell]] = []
+    for outcome in outcomes:
+        by_fold = [
+            _mean(rmse, outcome.predicted[:, fold == part], ads[fold == part])
+            for part in np.unique(fold)
+        ]
+        errors = [
+            _mean(figure, outcome.predicted, ads)
+            for figure in (rmse, mean_absolute_error, metrics.expected_calibration_error)
+        ]
+        intervals = [_interval(versus[outcome.entry.key].get(key)) for key in ours]
+        spread = f"{np.mean(by_fold):.4f} ± {np.std(by_fold, ddof=1):.4f}"
+        costs = [*outcome.costs.tolist(), outcome.search_s]
+        rows.append([outcome.entry.name, spread, *errors, *intervals, *costs])
+    return Grid("Quality by model", columns, rows)
+
+
+def _mean(figure: Callable[[Any, Any], float], predicted: Floats, ads: pd.DataFrame) -> float:
+    """Return the mean of a figure over the models of an outcome, shape (models, rows)."""
+    return float(np.mean([figure(ads[TARGET], answers) for answers in predicted]))
+
+
+def _interval(interval: Interval | None) -> str | None:
+    if interval is None:
+        return None
+    return f"{interval.estimate:+.4f} ({interval.low:+.4f} … {interval.high:+.4f})"
+
+
+def settings_grid(outcomes: list[Outcome]) -> Grid:
+    """Return what each search chose."""
+    rows = [(each.entry.name, each.chosen) for each in outcomes if each.chosen]
+    return Grid("Settings", {"model": "", "chosen": ""}, rows)
+
+
+def missing_grid(outcome: Outcome, ads: pd.DataFrame, fold: Integers) -> Grid:
+    """Return the error of an outcome without each column, the worst first.
+
+    A column passes where that is no worse than category means, learnt in the same folds.
+    """
+    means = np.empty(len(ads))
+    for part in np.unique(fold):
+        here = fold == part
+        means[here] = CategoryMeans().fit(ads[~here]).predict(ads[here])
+    whole, bound = rmse(ads[TARGET], outcome.predicted[0]), rmse(ads[TARGET], means)
+    errors = {name: rmse(ads[TARGET], answers) for name, answers in outcome.without.items()}
+    rows = [
+        (name, error, error - whole, "pass" if error <= bound else "FAIL")
+        for name, error in sorted(errors.items(), key=lambda item: -item[1])
+    ]
+    title = f"Ours where the test ads lack a column (category means: {bound:.4f})"
+    return Grid(title, {"without": "", "RMSE": ".4f", "change": "+.4f", "passed": ""}, rows)
+
+
+def calibration_grid(outcome: Outcome, ads: pd.DataFrame) -> Grid:
+    """Return a line a bin of :func:`demand.evaluation.metrics.calibration_table`."""
+    table = metrics.calibration_table(ads[TARGET], outcome.predicted[0])
+    table["difference"] = table["predicted_mean"] - table["actual_mean"]
+    figures = table[["bin", "rows", "predicted_mean", "actual_mean", "difference"]]
+    columns = {"decile": ".0f", "ads": ",.0f", "predicted": ".4f", "actual": ".4f"}
+    title = f"Calibration of {outcome.entry.name}"
+    return Grid(title, {**columns, "difference": "+.4f"}, figures.to_numpy().tolist())
+
+
+def coverage_grid(outcome: Outcome, ads: pd.DataFrame, fold: Integers) -> Grid:
+    """Return how often 80 % intervals hold the outcome, each fold's calibrated on the others.
+
+    Those of the other folds were answered by models that had not seen them either.
+    """
+    predicted, actual = outcome.predicted[0], ads[TARGET].to_numpy(dtype=np.float64)
+    parents = np.array(parents_of(ads), dtype=object)
+    low, high = np.empty(len(ads)), np.empty(len(ads))
+    for number in np.unique(fold):
+        here = fold == number
+        intervals = fit_intervals(predicted[~here], actual[~here], list(parents[~here]))
+        low[here], high[here] = intervals.bounds(predicted[here], list(parents[here]))
+    found = measure_coverage(ads, low, high, COVERAGE_ROWS_MIN)
+    name, width = outcome.entry.name, found.width
+    title = f"Outcomes within the 80 % intervals of {name} (mean width {width:.3f})"
+    rows = [("all", found.overall), *found.by_parent_category.items()]
+    return Grid(title, {"parent category": "", "covered": ".1%"}, rows)
+
+
+def plot(outcomes: list[Outcome], ads: pd.DataFrame, versus: Versus) -> Figure:
+    """Draw each model's RMSE, and the interval of its difference to ours; lower is better."""
+    figure = drawing(7.2, 1.2 + 0.34 * len(outcomes))
+    axes = figure.add_subplot()
+    for outcome in reversed(outcomes):
+        key, name = outcome.entry.key, outcome.entry.name
+        error = _mean(rmse, outcome.predicted, ads)
+        for gap in list(versus[key].values())[:1]:
+            ends = [error - gap.estimate + gap.low, error - gap.estimate + gap.high]
+            axes.plot(ends, [name, name], color=FAINT, linewidth=4, solid_capstyle="round")
+        colour = OUR_COLOUR if key.startswith(OURS[0]) else OTHER
+        axes.plot([error], [name], "o", color=colour, markersize=6)
+        axes.annotate(f" {error:.4f}", (error, name), fontsize=8, color=INK, va="bottom")
+    axes.margins(x=0.12)
+    style(axes, "RMSE of all out-of-fold answers (lower is better); bar: 95 % interval beside ours")
+    return figure
 
 
 def measure(
@@ -61,18 +189,9 @@ def measure(
     entries: list[Entry],
     folds: int,
     seed: int,
-    step: Step = lambda _name, _done: None,
-) -> Quality:
-    """Cross-validate entries on ads and return all that is to be said.
-
-    Parameters
-    ----------
-    ads
-        Typed ads with their target.
-    seed
-        Of the folds.
-    step
-        See :func:`benchmarks.quality_folds.cross_validate`.
+    say: Say = lambda _: None,
+) -> Report:
+    """Cross-validate entries on typed ads with their target, in folds drawn by ``seed``.
 
     Raises
     ------
@@ -84,41 +203,19 @@ def measure(
         raise ConfigError(f"the ads of {sellers} sellers cannot fill {folds} folds")
     fold = seller_folds(ads["user_id"], folds, seed)
     started = time.perf_counter()
-    outcomes = list(cross_validate(entries, ads, fold, step))
-    by_key = {outcome.entry.key: outcome for outcome in outcomes}
-    about: dict[str, str | int] = {
-        "ads": len(ads),
-        "sellers": sellers,
-        "folds": folds,
-        "seed": seed,
-        "minutes": f"{(time.perf_counter() - started) / 60:.1f}",
-    }
-    ours = {outcome.entry.name: outcome for key, outcome in by_key.items() if key in OURS}
-    return Quality(
-        about,
-        scores(outcomes, ads, fold),
-        _missing(by_key, ads, fold),
-        {name: calibration_table(ads[TARGET], o.predicted[0]) for name, o in ours.items()},
-        {name: out_of_fold_coverage(o, ads, fold) for name, o in ours.items()},
-    )
-
-
-def main(arguments: list[str] | None = None) -> int:
-    """Measure, print and write; return the exit status."""
-    options = _parser().parse_args(arguments)
-    console = Console(width=None if sys.stdout.isatty() else 180)
-    try:
-        config = load_config(options.config, TrainingConfig)
-        entries = chosen_entries([*peer_entries(), *our_entries(config)], options.models)
-        ads = subsample(read_ads(options.data).frame, options.rows, options.seed)
-        with _progress(steps_of(entries, options.folds), quiet=options.quiet) as step:
-            quality = measure(ads, entries, options.folds, options.seed, step)
-        written = write_quality(quality, options.results)
-    except DemandError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return error.exit_status
-    show(console, quality.grids(), written)
-    return 0 if all(item.passed for item in quality.missing) else 1
+    outcomes = list(cross_validate(entries, ads, fold, say))
+    minutes = f"{(time.perf_counter() - started) / 60:.1f}"
+    sizes = {"ads": len(ads), "sellers": sellers, "folds": folds, "seed": seed}
+    about: dict[str, str | float] = {**sizes, "minutes": minutes}
+    versus = differences(outcomes, ads)
+    grids = [score_grid(outcomes, ads, fold, versus)]
+    ours = [each for key in OURS for each in outcomes if each.entry.key == key]
+    grids += [missing_grid(each, ads, fold) for each in ours[:1]]
+    grids += [calibration_grid(each, ads) for each in ours]
+    grids += [coverage_grid(each, ads, fold) for each in ours]
+    details, figure = [settings_grid(outcomes)], plot(outcomes, ads, versus)
+    status = int(any("FAIL" in row for grid in grids for row in grid.rows))
+    return Report("quality", about, NOTES, grids, details, figure, status)
 
 
 def chosen_entries(entries: list[Entry], keys: str | None) -> list[Entry]:
@@ -132,7 +229,7 @@ def chosen_entries(entries: list[Entry], keys: str | None) -> list[Entry]:
     variants = {variant.key for variant in VARIANTS}
     if keys is None:
         return [entry for entry in entries if entry.key not in variants]
-    asked = {key.strip() for key in keys.split(",")}
+    asked = set(keys.replace(" ", "").split(","))
     known = [entry.key for entry in entries]
     if unknown := asked.difference(known):
         raise ConfigError(f"no model {', '.join(sorted(unknown))}; there are {', '.join(known)}")
@@ -143,95 +240,35 @@ def subsample(ads: pd.DataFrame, rows: int | None, seed: int) -> pd.DataFrame:
     """Return as many of the ads at random, in their order; all where there are no more."""
     if rows is None or rows >= len(ads):
         return ads
-    kept = np.random.default_rng(seed).choice(len(ads), rows, replace=False)
-    return ads.iloc[np.sort(kept)].reset_index(drop=True)
+    return ads.sample(rows, random_state=seed).sort_index().reset_index(drop=True)
 
 
-def _missing(by_key: dict[str, Outcome], ads: pd.DataFrame, fold: Integers) -> list[MissingColumn]:
-    """Return ours without each column, of one seed where that was trained."""
-    trained = [by_key[key] for key in OURS if key in by_key]
-    if not trained:
-        return []
-    means = np.empty(len(ads))
-    for number in np.unique(fold):
-        here = fold == number
-        means[here] = CategoryMeans().fit(ads[~here]).predict(ads[here])
-    return missing_columns(trained[0], ads, means)
-
-
-@contextlib.contextmanager
-def _progress(total: int, *, quiet: bool) -> Iterator[Step]:
-    """Show a bar on a terminal, a line a model elsewhere, nothing when quiet."""
-    out = Console(stderr=True, quiet=quiet, highlight=False)
-    if not out.is_terminal:
-        yield _line_a_model(out, total)
-        return
-    columns = (
-        TextColumn("  {task.description}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TimeRemainingColumn(),
+def main(arguments: list[str] | None = None) -> int:
+    """Measure, print and write; return the exit status."""
+    parser = program_parser(
+        "quality",
+        __doc__,
+        "--data ../shared/avito/ads.csv",
+        "--data ads.csv --models mean,ridge,ours --rows 2000",
     )
-    with Progress(*columns, console=out, transient=True) as bar:
-        task = bar.add_task("starting", total=total)
-        yield lambda name, done: bar.update(task, advance=1, description=f"{name}: {done}")
-
-
-def _line_a_model(out: Console, total: int) -> Step:
-    """Return what prints a line with the seconds so far when another model has begun."""
-    started, steps, begun = time.perf_counter(), itertools.count(1), set[str]()
-
-    def step(name: str, done: str) -> None:
-        number = next(steps)
-        if name not in begun:
-            begun.add(name)
-            seconds = time.perf_counter() - started
-            out.print(f"  {name}: {done} ({number}/{total}, {seconds:.0f} s)", soft_wrap=True)
-
-    return step
-
-
-def _parser() -> argparse.ArgumentParser:
     keys = [*(entry.key for entry in peer_entries()), *OURS, *(v.key for v in VARIANTS)]
     models = textwrap.fill(", ".join(keys), 78, initial_indent="  ", subsequent_indent="  ")
-    parser = argparse.ArgumentParser(
-        prog="python -m benchmarks.quality",
-        description=__doc__,
-        epilog=f"models:\n{models}\n\n{EXAMPLES}",
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    parser.add_argument(
-        "--data",
-        type=Path,
-        required=True,
-        metavar="FILE",
-        help="ads as csv, csv.gz, zip or parquet",
-    )
-    parser.add_argument("--folds", type=_folds, default=5, help="(default: 5)")
-    parser.add_argument("--seed", type=int, default=0, help="of the folds (default: 0)")
-    parser.add_argument(
-        "--models", metavar="KEYS", help="only these, with commas (default: all but variants)"
-    )
-    parser.add_argument("--rows", type=int, metavar="N", help="only as many ads, at random")
-    parser.add_argument(
-        "--config",
-        type=Path,
-        metavar="FILE",
-        default=PROJECT_ROOT / "configs" / "training.yaml",
-        help="parameters of ours (default: configs/training.yaml)",
-    )
-    parser.add_argument(
-        "--results", type=Path, metavar="DIR", default=RESULTS, help="where files are written"
-    )
-    parser.add_argument("--quiet", action="store_true", help="no progress")
-    return parser
+    parser.epilog = f"models:\n{models}\n\n{parser.epilog}"
+    add, config = parser.add_argument, PROJECT_ROOT / "configs" / "training.yaml"
+    add("--data", type=Path, required=True, help="ads as csv, csv.gz, zip or parquet")
+    add("--folds", type=whole_number(2, 100), default=5, help="(default: 5)")
+    add("--seed", type=int, default=0, help="of the folds (default: 0)")
+    add("--models", metavar="KEYS", help="only these, with commas (default: all but variants)")
+    add("--rows", type=int, metavar="N", help="only as many ads, at random")
+    add("--config", type=Path, default=config, help="of ours (default: configs/training.yaml)")
+    return run(parser, arguments, _measure, 180)
 
 
-def _folds(text: str) -> int:
-    folds = int(text)
-    if folds < 2:
-        raise argparse.ArgumentTypeError("at least 2 folds are needed")
-    return folds
+def _measure(options: argparse.Namespace, say: Say) -> Report:
+    config = load_config(options.config, TrainingConfig)
+    entries = chosen_entries([*peer_entries(), *our_entries(config)], options.models)
+    ads = subsample(read_ads(options.data).frame, options.rows, options.seed)
+    return measure(ads, entries, options.folds, options.seed, say)
 
 
 if __name__ == "__main__":

@@ -6,19 +6,22 @@ target that is out of fold, by seller, so that no ad is described by its own ans
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 import numpy as np
 import pandas as pd
-from scipy.sparse import csr_matrix, hstack
+from sklearn.base import TransformerMixin
+from sklearn.compose import make_column_transformer
 from sklearn.decomposition import TruncatedSVD
 from sklearn.feature_extraction.text import TfidfVectorizer
 from sklearn.linear_model import Ridge
+from sklearn.model_selection import PredefinedSplit, cross_val_predict
+from sklearn.pipeline import Pipeline, make_pipeline
+from sklearn.preprocessing import FunctionTransformer
 
-from benchmarks.fidelity_models import SEED, Floats, numbers
 from benchmarks.quality_folds import seller_folds
-from demand.ads import TARGET
+from demand.evaluation.metrics import Floats
+from demand.schema.columns import TARGET
 
+SEED = 7
 INNER_FOLDS = 10
 CHAIN = ("parent_category_name", "category_name", "param_1", "param_2", "param_3")
 PARAMS = CHAIN[2:]
@@ -48,7 +51,7 @@ def joined(ads: pd.DataFrame, names: tuple[str, ...]) -> pd.Series:
     return first.str.cat(others, sep="|") if others else first
 
 
-class AdNumbers:
+class AdNumbers(TransformerMixin):  # type: ignore[misc]
     """Counts, lengths and logs, and how far a price lies from the median of its like.
 
     Texts are counted without learning; medians of the logarithm of the price are learned
@@ -65,24 +68,30 @@ class AdNumbers:
 
     def transform(self, ads: pd.DataFrame) -> Floats:
         """Return shape (rows, 26); NaN where a price or an image is missing."""
-        # The median of a batch is no part of a model: the learned ones replace it.
-        plain = numbers(ads).drop(columns="price_place")
-        return np.hstack([plain.to_numpy(), _text_counts(ads), self._places(ads)])
-
-    def _places(self, ads: pd.DataFrame) -> Floats:
-        price = np.log1p(ads["price"])
-        places: list[pd.Series] = []
+        log_price = np.log1p(ads["price"])
+        columns = [log_price, *_plain_numbers(ads)]
+        place = pd.Series(np.nan, index=ads.index)
         for group, medians in zip(self.GROUPS, self.medians_, strict=True):
-            place = price - joined(ads, group).map(medians)
-            places.append(place.fillna(places[-1]) if places else place)
-        return np.column_stack(places)
+            place = (log_price - joined(ads, group).map(medians)).fillna(place)
+            columns.append(place)
+        return np.column_stack([np.asarray(column, dtype=np.float64) for column in columns])
 
 
-def _text_counts(ads: pd.DataFrame) -> Floats:
-    """Return how title, description and price are written, shape (rows, 12)."""
+def _plain_numbers(ads: pd.DataFrame) -> list[pd.Series]:
+    """Return what needs no learning: what is there, and how texts and price are written."""
     title, description, price = ads["title"], ads["description"].fillna(""), ads["price"]
     letters, title_letters = 1 + description.str.len(), 1 + title.str.len()
-    columns = [
+    return [
+        price.isna(),
+        np.log1p(ads["item_seq_number"]),
+        ads["image_top_1"],
+        ads["image"].isna(),
+        ads["description"].isna(),
+        title.str.len(),
+        title.str.count(" "),
+        np.log1p(description.str.len()),
+        description.str.count("\n"),
+        ads["activation_date"].dt.weekday,
         ads["activation_date"].dt.day,
         np.log1p(description.str.count(r"\s+")),
         title.str.count(r"\d"),
@@ -96,16 +105,12 @@ def _text_counts(ads: pd.DataFrame) -> Floats:
         sum((price % size == 0).astype(int) for size in (10, 100, 1000)),
         price % 10 == 9,
     ]
-    return np.column_stack([np.asarray(column, dtype=np.float64) for column in columns])
 
 
 class TargetStatistics:
     """Means of the target by :data:`STATISTICS`, each shrunk towards the one above it.
 
-    Parameters
-    ----------
-    shrinkage
-        Weight of the mean above, in ads.
+    The mean above has the weight of ``shrinkage`` ads.
     """
 
     def __init__(self, shrinkage: float = 15.0) -> None:
@@ -155,71 +160,45 @@ class TargetStatistics:
         return np.column_stack([estimates[name] for name, _, _ in STATISTICS])
 
 
-class TextWeights:
-    """TF-IDF of words and pairs of words of all texts, and of pieces of words of the title.
+def text_weights(terms: int = 60_000) -> Pipeline:
+    """Return TF-IDF of words and pairs of words of all texts, and of pieces of the title's.
 
-    Parameters
-    ----------
-    terms
-        At most as many of each of the two kinds.
+    ``terms`` are kept at most of each of the two kinds; a transformer to sparse (rows, terms).
     """
+    common = {"sublinear_tf": True, "max_features": terms, "dtype": np.float32}
+    words = TfidfVectorizer(ngram_range=(1, 2), min_df=2, **common)
+    pieces = TfidfVectorizer(analyzer="char_wb", ngram_range=(3, 4), min_df=3, **common)
+    both = make_column_transformer((words, "texts"), (pieces, "title"), sparse_threshold=1.0)
+    return make_pipeline(FunctionTransformer(_with_all_texts), both)
 
-    def __init__(self, terms: int = 60_000) -> None:
-        common = {"sublinear_tf": True, "max_features": terms, "dtype": np.float32}
-        self.words = TfidfVectorizer(ngram_range=(1, 2), min_df=2, **common)
-        self.pieces = TfidfVectorizer(analyzer="char_wb", ngram_range=(3, 4), min_df=3, **common)
 
-    def fit(self, ads: pd.DataFrame) -> TextWeights:
-        """Learn the terms and how rare each is."""
-        for model, texts in self._both(ads):
-            model.fit(texts)
-        return self
-
-    def transform(self, ads: pd.DataFrame) -> csr_matrix:
-        """Return the weights, shape (rows, terms)."""
-        return hstack([model.transform(texts) for model, texts in self._both(ads)]).tocsr()
-
-    def _both(self, ads: pd.DataFrame) -> Iterator[tuple[TfidfVectorizer, pd.Series]]:
-        names = ("title", "description", *PARAMS, "category_name")
-        first, *others = (ads[name].fillna("") for name in names)
-        yield self.words, first.str.cat(others, sep=" ")
-        yield self.pieces, ads["title"]
+def _with_all_texts(ads: pd.DataFrame) -> pd.DataFrame:
+    names = ("title", "description", *PARAMS, "category_name")
+    first, *others = (ads[name].fillna("") for name in names)
+    return ads.assign(texts=first.str.cat(others, sep=" "))
 
 
 class TextDigest:
-    """A rotation of the TF-IDF, and what ridge on it alone would answer.
-
-    Parameters
-    ----------
-    components
-        Of the rotation, at most.
-    alpha
-        Of the ridge.
-    """
+    """A rotation of the TF-IDF (components, at most), and what ridge on it would answer."""
 
     def __init__(self, components: int = 64, alpha: float = 5.0, terms: int = 60_000) -> None:
         self.components = components
         self.alpha = alpha
-        self.weights = TextWeights(terms)
+        self.weights = text_weights(terms)
 
     def fit_transform(self, ads: pd.DataFrame) -> Floats:
         """Learn from all ads; return shape (rows, components + 1), the answers out of fold."""
-        weights = self.weights.fit(ads).transform(ads)
+        weights = self.weights.fit_transform(ads)
         targets = ads[TARGET].to_numpy(dtype=np.float64)
         components = min(self.components, *(size - 1 for size in weights.shape))
         self.rotation_ = TruncatedSVD(components, n_iter=4, random_state=SEED).fit(weights)
-        fold = seller_folds(ads["user_id"], INNER_FOLDS, SEED)
-        answers = np.empty(len(ads))
-        for number in np.unique(fold):
-            known, asked = fold != number, fold == number
-            answers[asked] = self._ridge(weights[known], targets[known]).predict(weights[asked])
-        self.ridge_ = self._ridge(weights, targets)
+        ridge = Ridge(alpha=self.alpha, solver="sparse_cg", tol=1e-3)
+        parts = PredefinedSplit(seller_folds(ads["user_id"], INNER_FOLDS, SEED))
+        answers = cross_val_predict(ridge, weights, targets, cv=parts)
+        self.ridge_ = ridge.fit(weights, targets)
         return np.column_stack([self.rotation_.transform(weights), answers])
 
     def transform(self, ads: pd.DataFrame) -> Floats:
         """Return the rotation and ridge's answers, shape (rows, components + 1)."""
         weights = self.weights.transform(ads)
         return np.column_stack([self.rotation_.transform(weights), self.ridge_.predict(weights)])
-
-    def _ridge(self, weights: csr_matrix, targets: Floats) -> Ridge:
-        return Ridge(alpha=self.alpha, solver="sparse_cg", tol=1e-3).fit(weights, targets)

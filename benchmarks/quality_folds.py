@@ -5,82 +5,53 @@ from __future__ import annotations
 import pickle
 import tempfile
 import time
+import timeit
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, Protocol, runtime_checkable
+from typing import Literal, Protocol, Self
 
 import numpy as np
-import numpy.typing as npt
 import pandas as pd
 
-from benchmarks.fidelity_models import Floats
-from demand.ads import TARGET
-
-Integers = npt.NDArray[np.int64]
+from benchmarks.report import Say
+from demand.evaluation.metrics import Floats, Integers
+from demand.schema.columns import TARGET
 
 
 class Model(Protocol):
-    """What was trained: answers ads that have no target."""
+    """What is trained, as scikit-learn's; a ``save`` of its own writes a folder."""
+
+    def fit(self, ads: pd.DataFrame) -> Self:
+        """Learn from typed ads with their target."""
 
     def predict(self, ads: pd.DataFrame) -> Floats:
-        """Return a deal probability an ad, shape (rows,)."""
+        """Return a deal probability for each ad without its target, shape (rows,)."""
 
 
-@runtime_checkable
-class Saved(Protocol):
-    """A model with a folder of its own, as the Predictor; all others are pickled."""
-
-    def save(self, folder: Path) -> None:
-        """Write the folder."""
-
-
-Step = Callable[[str, str], None]
-# Training ads with their target, test ads without it, and a seed.
-Fit = Callable[[pd.DataFrame, pd.DataFrame, int], tuple[Floats, Model]]
-
-
-@dataclass(frozen=True)
-class Prepared:
-    """A way to train, and the settings that a search chose for it."""
-
-    fit: Fit
-    chosen: dict[str, Any] = field(default_factory=dict)
+_Trained = tuple[Floats, dict[str, Floats], Floats]
 
 
 @dataclass(frozen=True)
 class Family:
-    """A way to train; entries of one family share what they have trained.
+    """A way to train; entries of one family, known by its name, share what they have trained.
 
-    Parameters
-    ----------
-    name
-        Of the family, unique.
-    prepare
-        From the training ads of the first fold to the way to train: here a search of
-        settings belongs, which so never sees the test ads of that fold.
-    missing
-        Columns that are also taken away from the test ads, one at a time.
+    ``prepare`` leads from the training ads of the first fold to what makes a model from a
+    seed: here a search of settings belongs, which so never sees the test ads of that fold.
+    ``missing`` are columns that are also taken away from the test ads, one at a time.
     """
 
     name: str
-    prepare: Callable[[pd.DataFrame], Prepared]
+    prepare: Callable[[pd.DataFrame], Callable[[int], Model]]
     missing: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
 class Entry:
-    """A line of the table.
+    """A line of the table, with a key in ``--models`` and a name; one training a seed.
 
-    Parameters
-    ----------
-    key, name
-        In ``--models``, and in the table.
-    seeds
-        One training each.
-    combine
-        ``average``: the seeds' answers are averaged, and their times and sizes added up.
-        ``each``: every seed is a model by itself, and its figures are averaged.
+    Where they are to ``average``, the seeds' answers are averaged, and their times and sizes
+    added up; else ``each`` seed is a model by itself, and its figures are averaged.
     """
 
     key: str
@@ -91,43 +62,21 @@ class Entry:
 
 
 @dataclass(frozen=True)
-class Member:
-    """One training on one fold: answers for the test ads, and what they cost.
-
-    ``without`` has the answers for test ads that lack a column, by its name.
-    """
-
-    predicted: Floats
-    without: dict[str, Floats]
-    seconds: float
-    microseconds: float
-    kilobytes: float
-
-
-@dataclass(frozen=True)
 class Outcome:
     """All out-of-fold answers of one entry.
 
-    Parameters
-    ----------
-    predicted
-        Shape (1, rows), or (seeds, rows) where each seed counts by itself.
-    without
-        Answers without one column, shape (rows,), by its name.
-    seconds, microseconds, kilobytes
-        Training, prediction an ad in a batch, size on disk: medians over the folds.
-    search_seconds, chosen
-        Of the family's search of settings, once, and what it chose.
+    ``predicted`` has shape (1, rows), or (seeds, rows) where each seed counts by itself;
+    ``without`` the answers without a column, shape (rows,), by its name. ``costs`` are
+    seconds of training, microseconds an ad in a batch, kilobytes on disk: medians over the
+    folds. The family's search of settings took ``search_s`` seconds, once.
     """
 
     entry: Entry
     predicted: Floats
     without: dict[str, Floats]
-    seconds: float
-    microseconds: float
-    kilobytes: float
-    search_seconds: float
-    chosen: dict[str, Any]
+    costs: Floats
+    search_s: float
+    chosen: str
 
 
 def seller_folds(sellers: pd.Series, folds: int, seed: int) -> Integers:
@@ -138,10 +87,7 @@ def seller_folds(sellers: pd.Series, folds: int, seed: int) -> Integers:
 
 
 def cross_validate(
-    entries: list[Entry],
-    ads: pd.DataFrame,
-    fold: Integers,
-    step: Step = lambda _name, _done: None,
+    entries: list[Entry], ads: pd.DataFrame, fold: Integers, say: Say = lambda _: None
 ) -> Iterator[Outcome]:
     """Yield the outcome of each entry in turn.
 
@@ -151,100 +97,67 @@ def cross_validate(
         Typed ads with their target.
     fold
         Of each ad, shape (rows,), from :func:`seller_folds`.
-    step
-        Called after a search and after each training, with the entry's name and what
-        was done.
+    say
+        Hears of each entry when it begins.
     """
-    prepared: dict[str, tuple[Prepared, float]] = {}
-    members: dict[tuple[str, int, int], Member] = {}
-    for entry in entries:
-        family = entry.family
+    prepared: dict[str, tuple[Callable[[int], Model], float]] = {}
+    trained: dict[tuple[str, int], _Trained] = {}
+    for number, entry in enumerate(entries):
+        say(f"{entry.name} ({number + 1}/{len(entries)})")
+        family, average = entry.family, entry.combine == "average"
         if family.name not in prepared:
             started = time.perf_counter()
-            way = family.prepare(ads[fold != 0].reset_index(drop=True))
-            prepared[family.name] = way, time.perf_counter() - started
-            step(entry.name, "settings")
-        way, search_seconds = prepared[family.name]
-        by_fold = []
-        for number in range(fold.max() + 1):
-            train = ads[fold != number].reset_index(drop=True)
-            test = ads[fold == number].drop(columns=TARGET).reset_index(drop=True)
-            for seed in entry.seeds:
-                place = family.name, number, seed
-                if place not in members:
-                    members[place] = measured(way.fit, train, test, seed, family.missing)
-                    step(entry.name, f"fold {number + 1}, seed {seed}")
-            by_fold.append([members[family.name, number, seed] for seed in entry.seeds])
-        yield _outcome(entry, by_fold, fold, search_seconds, way.chosen)
+            make = family.prepare(ads[fold != 0].reset_index(drop=True))
+            prepared[family.name] = make, time.perf_counter() - started
+        make, search_s = prepared[family.name]
+        for seed in entry.seeds:
+            if (family.name, seed) not in trained:
+                trained[family.name, seed] = _trained(make, seed, ads, fold, family.missing)
+        all_predicted, all_without, all_costs = zip(
+            *(trained[family.name, seed] for seed in entry.seeds), strict=True
+        )
+        predicted, costs = np.array(all_predicted), np.array(all_costs)
+        yield Outcome(
+            entry,
+            predicted.mean(axis=0, keepdims=True) if average else predicted,
+            {name: np.mean([one[name] for one in all_without], axis=0) for name in family.missing},
+            np.median(costs.sum(axis=0) if average else costs.mean(axis=0), axis=0),
+            search_s,
+            str(getattr(make(0), "settings", "")),
+        )
 
 
-def steps_of(entries: list[Entry], folds: int) -> int:
-    """Return how often :func:`cross_validate` calls ``step``."""
-    trained = {(entry.family.name, seed) for entry in entries for seed in entry.seeds}
-    return folds * len(trained) + len({entry.family.name for entry in entries})
-
-
-def measured(
-    fit: Fit, train: pd.DataFrame, test: pd.DataFrame, seed: int, missing: tuple[str, ...]
-) -> Member:
-    """Train once, and measure time, size and the answers without each column."""
-    started = time.perf_counter()
-    predicted, model = fit(train, test, seed)
-    seconds = time.perf_counter() - started
-    asked = []
-    for _ in range(3):
+def _trained(
+    make: Callable[[int], Model],
+    seed: int,
+    ads: pd.DataFrame,
+    fold: Integers,
+    missing: tuple[str, ...],
+) -> _Trained:
+    """Return a seed's answers, those without a column by its name, and costs, (folds, 3)."""
+    predicted, costs = np.empty(len(ads)), []
+    without = {name: np.empty(len(ads)) for name in missing}
+    for part in range(fold.max() + 1):
+        here = fold == part
+        train = ads[~here].reset_index(drop=True)
+        test = ads[here].drop(columns=TARGET).reset_index(drop=True)
         started = time.perf_counter()
-        model.predict(test)
-        asked.append(time.perf_counter() - started)
-    # An absent column and one of nulls are the same to a Predictor.
-    without = {name: model.predict(test.drop(columns=name)) for name in missing}
-    return Member(
-        predicted,
-        without,
-        max(seconds - min(asked), 0.0),
-        1e6 * min(asked) / len(test),
-        size_on_disk(model) / 1024,
-    )
+        model = make(seed).fit(train)
+        seconds = time.perf_counter() - started
+        predicted[here] = model.predict(test)
+        # An absent column and one of nulls are the same to a Predictor.
+        for name, answers in without.items():
+            answers[here] = model.predict(test.drop(columns=name))
+        best = min(timeit.repeat(lambda: model.predict(test), number=1, repeat=3))  # noqa: B023
+        costs.append((seconds, 1e6 * best / len(test), size_on_disk(model) / 1024))
+    return predicted, without, np.array(costs)
 
 
 def size_on_disk(model: Model) -> int:
-    """Return the bytes of a saved model: of the Predictor's folder, or of a pickle."""
-    if not isinstance(model, Saved):
+    """Return the bytes of a saved model: of the folder that it saves, or of a pickle."""
+    save = getattr(model, "save", None)
+    if save is None:
         return len(pickle.dumps(model))
     with tempfile.TemporaryDirectory() as parent:
-        folder = Path(parent) / "predictor"
-        model.save(folder)
-        return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
-
-
-def _outcome(
-    entry: Entry,
-    by_fold: list[list[Member]],
-    fold: Integers,
-    search_seconds: float,
-    chosen: dict[str, Any],
-) -> Outcome:
-    """Put the folds together again."""
-    every = np.empty((len(entry.seeds), len(fold)))
-    without = {name: np.zeros(len(fold)) for name in entry.family.missing}
-    for number, members in enumerate(by_fold):
-        here = fold == number
-        every[:, here] = [member.predicted for member in members]
-        for name, answers in without.items():
-            answers[here] = np.mean([member.without[name] for member in members], axis=0)
-    average = entry.combine == "average"
-    total = np.sum if average else np.mean
-    seconds, microseconds, kilobytes = (
-        float(np.median([total([getattr(member, cost) for member in ms]) for ms in by_fold]))
-        for cost in ("seconds", "microseconds", "kilobytes")
-    )
-    return Outcome(
-        entry,
-        every.mean(axis=0, keepdims=True) if average else every,
-        without,
-        seconds,
-        microseconds,
-        kilobytes,
-        search_seconds,
-        chosen,
-    )
+        save(Path(parent) / "model")
+        return sum(path.stat().st_size for path in Path(parent).rglob("*") if path.is_file())

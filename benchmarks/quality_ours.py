@@ -6,20 +6,21 @@ then runs it, and everybody else's folds are its folds.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-from typing import Any
+from dataclasses import dataclass
+from pathlib import Path
 
 import pandas as pd
 
-from benchmarks.fidelity_models import Floats
-from benchmarks.quality_folds import Entry, Family, Fit, Prepared
-from demand.ads import INPUT_COLUMNS, REQUEST_REQUIRED
+from benchmarks.quality_folds import Entry, Family
+from benchmarks.quality_sequences import SequenceModel
 from demand.config import SplitSettings, TrainingConfig
-from demand.features.feature_set import build_features
-from demand.predictor import Predictor
-from demand.refitting import refit
-from demand.splitting import split_ads
-from demand.trainer import train as fit_network
+from demand.data.splitting import split_ads
+from demand.evaluation.metrics import Floats
+from demand.features.builder import build_features
+from demand.model.predictor import Predictor
+from demand.model.training import refit
+from demand.model.training import train as fit_network
+from demand.schema.columns import INPUT_COLUMNS, REQUEST_REQUIRED
 
 OPTIONAL = tuple(c.name for c in INPUT_COLUMNS if c.name not in REQUEST_REQUIRED)
 IMAGE_COLUMNS = ("image", "image_top_1")
@@ -32,59 +33,64 @@ SEEDS = (42, 43, 44, 45, 46)
 class Variant:
     """Ours with something else.
 
-    Parameters
-    ----------
-    changes
-        Of the configuration: by section, then by key.
-    without
-        Columns that neither training nor test ads have.
+    ``without`` are columns that neither training nor test ads have; ``encoder`` is one of
+    :data:`benchmarks.quality_sequences.ENCODERS`, which then reads the texts.
     """
 
     key: str
     name: str
-    changes: dict[str, dict[str, Any]] = field(default_factory=dict)
     without: tuple[str, ...] = ()
+    encoder: str = ""
 
 
 VARIANTS = (
-    Variant("ours-gru", "ours with a GRU", {"features": {"text_encoder": "gru"}}),
-    Variant("ours-attention", "ours with attention", {"features": {"text_encoder": "attention"}}),
+    Variant("ours-gru", "ours with a GRU", encoder="gru"),
+    Variant("ours-attention", "ours with attention", encoder="attention"),
     Variant("ours-no-image", "ours without image information", without=IMAGE_COLUMNS),
     Variant("ours-no-seller", "ours without seller information", without=SELLER_COLUMNS),
 )
 
 
-def ours(
-    train: pd.DataFrame, test: pd.DataFrame, config: TrainingConfig, seed: int
-) -> tuple[Floats, Predictor]:
-    """Train on ``train`` as the pipeline does, and answer ``test``.
+class Ours:
+    """A Predictor, trained as the pipeline does; the seed is that of split and network.
 
-    Some of its sellers are held out for early stopping, then all of it is learnt from.
-
-    Parameters
-    ----------
-    train
-        Typed ads with their target.
-    test
-        Typed ads without it, shape (rows, 17).
-    seed
-        Of the split, the features and the network.
+    The columns ``without`` are emptied; they stay, since the split counts on them.
     """
-    # There is no test part here: both other parts train.
-    share = config.split.validation_share
-    parts = split_ads(train, SplitSettings(test_share=share, validation_share=share), seed)
-    training = pd.concat([parts.train, parts.validation], ignore_index=True)
-    features = build_features(training, parts.test, config.features, seed)
-    trained = fit_network(features, config.training, seed)
-    predictor = trained.predictor
-    if config.training.refit:
-        predictor = refit(train, trained.best_epoch, config.features, config.training, seed)
-    return predictor.predict(test), predictor
+
+    def __init__(self, config: TrainingConfig, seed: int, without: tuple[str, ...] = ()) -> None:
+        self.config = config
+        self.seed = seed
+        self.emptied = dict.fromkeys(without, None)
+
+    def fit(self, ads: pd.DataFrame) -> Ours:
+        """Hold some sellers out for early stopping, then learn from all ads."""
+        ads, config = ads.assign(**self.emptied), self.config
+        # There is no test part here: both other parts train.
+        share = config.split.validation_share
+        settings = SplitSettings(test_share=share, validation_share=share)
+        parts = split_ads(ads, settings, self.seed)
+        training = pd.concat([parts.train, parts.validation], ignore_index=True)
+        features = build_features(training, parts.test, config.features, self.seed)
+        trained = fit_network(features, config.training, self.seed)
+        self.predictor: Predictor = trained.predictor
+        if config.training.refit:
+            self.predictor = refit(
+                ads, trained.best_epoch, config.features, config.training, self.seed
+            )
+        return self
+
+    def predict(self, ads: pd.DataFrame) -> Floats:
+        """Return a probability an ad, shape (rows,)."""
+        return self.predictor.predict(ads.assign(**self.emptied))
+
+    def save(self, folder: Path) -> None:
+        """Write the Predictor."""
+        self.predictor.save(folder)
 
 
 def our_entries(config: TrainingConfig, seeds: tuple[int, ...] = SEEDS) -> list[Entry]:
     """Return the line of one seed, that of all seeds averaged, and the variants'."""
-    family = Family("ours", lambda _: Prepared(_fit(config)), missing=OPTIONAL)
+    family = Family("ours", lambda _: lambda seed: Ours(config, seed), missing=OPTIONAL)
     return [
         Entry("ours", "ours", family, seeds[:1]),
         Entry("ours5", f"ours, {len(seeds)} seeds averaged", family, seeds),
@@ -92,28 +98,9 @@ def our_entries(config: TrainingConfig, seeds: tuple[int, ...] = SEEDS) -> list[
     ]
 
 
-def changed(config: TrainingConfig, changes: dict[str, dict[str, Any]]) -> TrainingConfig:
-    """Return the configuration with changes; an unknown section or key is an error."""
-    sections = config.model_dump()
-    for section, values in changes.items():
-        sections[section] = {**sections.get(section, {}), **values}
-    return TrainingConfig.model_validate(sections)
-
-
-def _fit(config: TrainingConfig) -> Fit:
-    return lambda train, test, seed: ours(train, test, config, seed)
-
-
 def _variant_family(config: TrainingConfig, variant: Variant) -> Family:
-    # The columns stay, since the split and validation count on them, but hold nothing.
-    emptied = dict.fromkeys(variant.without, None)
-
-    def prepare(_: pd.DataFrame) -> Prepared:
-        varied = changed(config, variant.changes)
-
-        def fit(train: pd.DataFrame, test: pd.DataFrame, seed: int) -> tuple[Floats, Predictor]:
-            return ours(train.assign(**emptied), test.assign(**emptied), varied, seed)
-
-        return Prepared(fit, variant.changes)
-
-    return Family(variant.key, prepare)
+    if variant.encoder:
+        return Family(
+            variant.key, lambda _: lambda seed: SequenceModel(config, variant.encoder, seed)
+        )
+    return Family(variant.key, lambda _: lambda seed: Ours(config, seed, variant.without))

@@ -8,33 +8,57 @@ less luck. Each fold then trains on all its training ads.
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
-from dataclasses import asdict, replace
-from typing import Any
+from dataclasses import dataclass, field, replace
+from typing import Any, ClassVar, Self
 
 import numpy as np
 import pandas as pd
+from catboost import CatBoost, Pool
+from lightgbm import Booster, Dataset
+from lightgbm import train as train_lightgbm
 from scipy.sparse import csr_matrix, hstack
 from sklearn.linear_model import Ridge
-from sklearn.preprocessing import OneHotEncoder, StandardScaler
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import FunctionTransformer, OneHotEncoder, StandardScaler
 
-from benchmarks.fidelity_models import SEED, Floats
-from benchmarks.quality_features import AdNumbers, TargetStatistics, TextWeights
-from benchmarks.quality_folds import Entry, Family, Model, Prepared, seller_folds
-from benchmarks.quality_trees import (
-    EVERY,
-    BoostedPeer,
-    CatBoostPeer,
-    LightGBMPeer,
-    Settings,
-    names,
+from benchmarks.quality_features import (
+    CHAIN,
+    SEED,
+    AdNumbers,
+    TargetStatistics,
+    TextDigest,
+    text_weights,
 )
-from demand.ads import TARGET
-from demand.evaluation.baselines import CategoryMeans, mean_baseline
-from demand.evaluation.reports_mlp import ReportsMLP
-from demand.metrics import rmse
+from benchmarks.quality_folds import Entry, Family, Model, seller_folds
+from demand.evaluation.baselines import BaselineMLP, CategoryMeans, mean_baseline
+from demand.evaluation.metrics import Floats, rmse
+from demand.schema.columns import TARGET
 
+CATEGORIES = [*CHAIN, "region", "city", "user_type", "image_top_1"]
 SEARCH_FOLDS = 5
+# Rounds are counted in these steps.
+EVERY = 10
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What a search chooses between: parameters of the model, and rounds.
+
+    In a search these are at most as many, in a fold as many as the search found. Further
+    components of the text's rotation, and terms of TF-IDF, at most of each kind.
+    """
+
+    parameters: dict[str, Any] = field(default_factory=dict)
+    rounds: int = 600
+    components: int = 64
+    terms: int = 60_000
+
+
+def names(ads: pd.DataFrame) -> pd.DataFrame:
+    """Return the categories as texts; a missing one is a value of its own."""
+    return ads[CATEGORIES].astype(str)
 
 
 class MeanModel:
@@ -50,69 +74,155 @@ class MeanModel:
         return np.repeat(self.mean_, len(ads))
 
 
-class RidgePeer:
-    """Ridge on TF-IDF of words and pieces of them, one-hots, numbers and statistics."""
+class Peer(ABC):
+    """A model, with a seed, on what encoders make of ads."""
 
-    SCALE = 0.3  # of a number's standard deviation, beside TF-IDF rows of length 1
+    DEFAULTS: ClassVar[dict[str, Any]] = {}
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Settings, seed: int = 0) -> None:
         self.settings = settings
+        self.seed = seed
+        self.parameters = {**self.DEFAULTS, **settings.parameters}
+        self.encoders: list[Any] = [AdNumbers(), TargetStatistics()]
 
-    def fit(self, ads: pd.DataFrame) -> RidgePeer:
+    def fit(self, ads: pd.DataFrame) -> Self:
         """Learn from typed ads with their target."""
-        self.ridge_ = self.ridge(self.inputs(ads), ads[TARGET], **self.settings.parameters)
+        self.grow(self.inputs(ads), ads[TARGET])
         return self
 
     def predict(self, ads: pd.DataFrame) -> Floats:
         """Return a probability an ad, shape (rows,)."""
-        return np.clip(self.ridge_.predict(self.transform(ads)), 0.0, 1.0)
+        return self.answers(self.transform(ads))
 
-    @staticmethod
-    def ridge(inputs: csr_matrix, targets: pd.Series, alpha: float) -> Ridge:
-        """Fit ridge on inputs."""
-        return Ridge(alpha=alpha, solver="sparse_cg", tol=1e-3).fit(inputs, targets)
+    def inputs(self, ads: pd.DataFrame) -> list[Any]:
+        """Let the encoders learn; return what the training ads become, out of fold."""
+        return [encoder.fit_transform(ads) for encoder in self.encoders]
 
-    def inputs(self, ads: pd.DataFrame) -> csr_matrix:
-        """Learn what ads become, and return what these have become, out of fold."""
-        self.weights = TextWeights(self.settings.terms).fit(ads)
-        self.numbers = AdNumbers().fit(ads)
-        self.statistics = TargetStatistics()
-        self.encoder = OneHotEncoder(handle_unknown="ignore", min_frequency=3)
-        self.encoder.fit(names(ads))
-        dense = np.hstack([self.numbers.transform(ads), self.statistics.fit_transform(ads)])
-        self.scaler = StandardScaler().fit(np.nan_to_num(dense))
-        return self._together(ads, dense)
+    def transform(self, ads: pd.DataFrame) -> list[Any]:
+        """Return what new ads become, a matrix an encoder."""
+        return [encoder.transform(ads) for encoder in self.encoders]
 
-    def transform(self, ads: pd.DataFrame) -> csr_matrix:
-        """Return the inputs of new ads."""
-        dense = np.hstack([self.numbers.transform(ads), self.statistics.transform(ads)])
-        return self._together(ads, dense)
+    def staged(self, inputs: list[Any]) -> Iterator[Floats]:
+        """Yield the answers after each :data:`EVERY` rounds."""
+        for rounds in range(EVERY, self.settings.rounds + 1, EVERY):
+            yield self.answers(inputs, rounds)
 
-    def _together(self, ads: pd.DataFrame, dense: Floats) -> csr_matrix:
-        scaled = self.SCALE * self.scaler.transform(np.nan_to_num(dense))
-        return hstack(
-            [self.weights.transform(ads), self.encoder.transform(names(ads)), csr_matrix(scaled)]
-        ).tocsr()
+    @abstractmethod
+    def grow(self, inputs: list[Any], targets: pd.Series) -> None:
+        """Train on inputs."""
+
+    @abstractmethod
+    def answers(self, inputs: list[Any], rounds: int = 0) -> Floats:
+        """Answer with the first ``rounds`` rounds, or (0) with all of them."""
 
 
-def chosen_ridge(train: pd.DataFrame, candidates: tuple[Settings, ...]) -> Settings:
-    """Return the candidate with the least error over inner folds of the training ads."""
-    errors = np.zeros(len(candidates))
-    for known, asked in inner_parts(train):
-        peer = RidgePeer(candidates[0])
-        left, right = peer.inputs(known), peer.transform(asked)
-        for place, candidate in enumerate(candidates):
-            ridge = peer.ridge(left, known[TARGET], **candidate.parameters)
-            errors[place] += rmse(asked[TARGET], np.clip(ridge.predict(right), 0.0, 1.0))
-    return candidates[int(errors.argmin())]
+class RidgePeer(Peer):
+    """Ridge on TF-IDF of words and pieces of them, one-hots, numbers and statistics."""
+
+    SCALE = 0.3  # of a number's standard deviation, beside TF-IDF rows of length 1
+
+    def __init__(self, settings: Settings, seed: int = 0) -> None:
+        super().__init__(settings, seed)
+        one_hot = OneHotEncoder(handle_unknown="ignore", min_frequency=3)
+        self.encoders += [text_weights(settings.terms)]
+        self.encoders += [make_pipeline(FunctionTransformer(names), one_hot)]
+
+    def grow(self, inputs: list[Any], targets: pd.Series) -> None:
+        """Learn the scale of numbers, and solve."""
+        self.scaler_ = StandardScaler().fit(np.nan_to_num(np.hstack(inputs[:2])))
+        ridge = Ridge(solver="sparse_cg", tol=1e-3, **self.parameters)
+        self.ridge_ = ridge.fit(self._matrix(inputs), targets)
+
+    def answers(self, inputs: list[Any], rounds: int = 0) -> Floats:  # noqa: ARG002
+        """Answer; there are no rounds."""
+        return np.asarray(self.ridge_.predict(self._matrix(inputs))).clip(0.0, 1.0)
+
+    def _matrix(self, inputs: list[Any]) -> csr_matrix:
+        scaled = self.SCALE * self.scaler_.transform(np.nan_to_num(np.hstack(inputs[:2])))
+        return hstack([*inputs[2:], csr_matrix(scaled)]).tocsr()
 
 
-def chosen_trees(
-    peer: type[BoostedPeer], train: pd.DataFrame, candidates: tuple[Settings, ...]
-) -> Settings:
+class LightGBMPeer(Peer):
+    """LightGBM; cross-entropy, whose answers lie in (0, 1) by themselves.
+
+    Its own categories made it worse: the target statistics say the same, out of fold.
+    """
+
+    DEFAULTS: ClassVar[dict[str, Any]] = {
+        "objective": "cross_entropy",
+        "learning_rate": 0.03,
+        "num_leaves": 15,
+        "min_data_in_leaf": 20,
+        "bagging_fraction": 0.7,
+        "bagging_freq": 1,
+        "feature_fraction": 0.4,
+        "lambda_l2": 5.0,
+        "extra_trees": True,
+        "num_threads": 1,
+        "deterministic": True,
+        "force_row_wise": True,
+        "verbose": -1,
+    }
+
+    def __init__(self, settings: Settings, seed: int = 0) -> None:
+        super().__init__(settings, seed)
+        self.encoders += [TextDigest(settings.components, terms=settings.terms)]
+
+    def grow(self, inputs: list[Any], targets: pd.Series) -> None:
+        """Grow the trees."""
+        data = Dataset(np.hstack(inputs), targets.to_numpy())
+        parameters = {**self.parameters, "seed": self.seed}
+        self.trees_: Booster = train_lightgbm(parameters, data, self.settings.rounds)
+
+    def answers(self, inputs: list[Any], rounds: int = 0) -> Floats:
+        """Answer with the first rounds."""
+        answers = self.trees_.predict(np.hstack(inputs), num_iteration=rounds or -1)
+        return np.clip(np.asarray(answers, dtype=np.float64), 0.0, 1.0)
+
+
+class CatBoostPeer(Peer):
+    """CatBoost, with all categories as its own ordered target statistics."""
+
+    DEFAULTS: ClassVar[dict[str, Any]] = {
+        "loss_function": "CrossEntropy",
+        "learning_rate": 0.05,
+        "depth": 6,
+        "l2_leaf_reg": 20.0,
+        "rsm": 0.3,
+        "max_ctr_complexity": 1,
+        "thread_count": 1,
+        "allow_writing_files": False,
+        "verbose": 0,
+    }
+
+    def __init__(self, settings: Settings, seed: int = 0) -> None:
+        super().__init__(settings, seed)
+        self.encoders += [TextDigest(settings.components, terms=settings.terms)]
+        self.encoders += [FunctionTransformer(names)]
+
+    def grow(self, inputs: list[Any], targets: pd.Series) -> None:
+        """Grow the trees."""
+        rounds = {"random_seed": self.seed, "iterations": self.settings.rounds}
+        self.trees_ = CatBoost({**self.parameters, **rounds}).fit(_pool(inputs, targets))
+
+    def answers(self, inputs: list[Any], rounds: int = 0) -> Floats:
+        """Answer with the first rounds."""
+        form = {"prediction_type": "RawFormulaVal", "ntree_end": rounds}
+        logits = self.trees_.predict(_pool(inputs), **form)
+        return 1.0 / (1.0 + np.exp(-np.asarray(logits, dtype=np.float64)))
+
+
+def _pool(inputs: list[Any], targets: pd.Series | None = None) -> Pool:
+    *dense, categories = inputs
+    table = pd.DataFrame(np.hstack(dense)).add_prefix("number_")
+    table = table.join(categories.reset_index(drop=True))
+    return Pool(table, targets, cat_features=CATEGORIES)
+
+
+def chosen(peer: type[Peer], train: pd.DataFrame, candidates: tuple[Settings, ...]) -> Settings:
     """Return the candidate and its rounds with the least error over inner folds.
 
-    The candidates differ in the trees only, so that the features are made once.
+    The candidates differ in the model only, so that the features are made once.
     """
     curves = [np.zeros(candidate.rounds // EVERY) for candidate in candidates]
     for known, asked in inner_parts(train):
@@ -134,17 +244,22 @@ def inner_parts(train: pd.DataFrame) -> Iterator[tuple[pd.DataFrame, pd.DataFram
         yield train[inside].reset_index(drop=True), train[~inside].reset_index(drop=True)
 
 
-def way_of(make: Callable[[int], Any], settings: Settings | None = None) -> Prepared:
-    """Return the way to train a peer that ``make`` makes from a seed."""
-
-    def fit(train: pd.DataFrame, test: pd.DataFrame, seed: int) -> tuple[Floats, Model]:
-        model = make(seed).fit(train)
-        return model.predict(test), model
-
-    return Prepared(fit, asdict(settings) if settings else {})
+def plain(name: str, make: Callable[[int], Model]) -> Family:
+    """Return the family of a peer that ``make`` makes from a seed, without a search."""
+    return Family(name, lambda _: make)
 
 
-RIDGE = tuple(Settings({"alpha": alpha}) for alpha in (20.0, 40.0, 70.0, 120.0))
+def searched(peer: type[Peer], candidates: tuple[Settings, ...]) -> Family:
+    """Return the family of a peer whose settings are searched."""
+
+    def prepare(train: pd.DataFrame) -> Callable[[int], Model]:
+        best = chosen(peer, train, candidates)
+        return lambda seed: peer(best, seed)
+
+    return Family(peer.__name__, prepare)
+
+
+RIDGE = tuple(Settings({"alpha": alpha}, rounds=EVERY) for alpha in (20.0, 40.0, 70.0, 120.0))
 LIGHTGBM = tuple(
     Settings(parameters)
     for parameters in (
@@ -170,29 +285,13 @@ def peer_entries(
     seeds: tuple[int, ...] = SEEDS,
 ) -> list[Entry]:
     """Return the peers' lines, each search with its candidates."""
-
-    def plain(name: str, make: Callable[[int], Any]) -> Family:
-        return Family(name, lambda _: way_of(make))
-
-    def best_ridge(train: pd.DataFrame) -> Prepared:
-        best = chosen_ridge(train, ridge)
-        return way_of(lambda _: RidgePeer(best), best)
-
-    def trees(peer: type[BoostedPeer], candidates: tuple[Settings, ...]) -> Family:
-        def best_trees(train: pd.DataFrame) -> Prepared:
-            best = chosen_trees(peer, train, candidates)
-            return way_of(lambda seed: peer(best, seed), best)
-
-        return Family(peer.__name__, best_trees)
-
-    light, cat = trees(LightGBMPeer, lightgbm), trees(CatBoostPeer, catboost)
-    mlp = plain("mlp", lambda seed: ReportsMLP(seed=seed))
-    many = f"{len(seeds)} seeds"
+    light, cat = searched(LightGBMPeer, lightgbm), searched(CatBoostPeer, catboost)
+    mlp, many = plain("mlp", lambda seed: BaselineMLP(seed=seed)), f"{len(seeds)} seeds"
     return [
         Entry("mean", "mean", plain("mean", lambda _: MeanModel())),
         Entry("categories", "category means", plain("categories", lambda _: CategoryMeans())),
         Entry("mlp", f"the report's MLP, mean of {many}", mlp, seeds, "each"),
-        Entry("ridge", "ridge on TF-IDF", Family("ridge", best_ridge)),
+        Entry("ridge", "ridge on TF-IDF", searched(RidgePeer, ridge)),
         Entry("lightgbm", "LightGBM", light, seeds[:1]),
         Entry("lightgbm5", f"LightGBM, {many} averaged", light, seeds),
         Entry("catboost", "CatBoost", cat, seeds[:1]),

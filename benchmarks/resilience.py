@@ -8,304 +8,272 @@ Exit status 0, whatever was found.
 
 from __future__ import annotations
 
-import argparse
 import contextlib
 import json
-import signal
+import os
 import sqlite3
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
+from typing import Any
 
+import numpy as np
+import pandas as pd
 import psutil
-from rich.console import Console
 
-from benchmarks.quality_report import show
-from benchmarks.serving import add_common, facts, progress, seconds_from_text
-from benchmarks.serving_client import ask, connected, post
-from benchmarks.serving_installation import (
-    SETTINGS,
-    Say,
-    as_json,
-    flask_api,
-    new_ads,
-    own_home,
-    quick_models,
-    register,
-)
-from benchmarks.serving_journal import (
-    INVOCATIONS,
-    KILL,
-    LOCK,
-    PREDICT,
-    ROLLBACK,
-    SWITCH,
-    Happened,
-    Journal,
-    write_journal,
-)
-from benchmarks.serving_load import Answered, Route, steady_load
-from demand.commands.parsers import whole_number
-from demand.errors import DemandError, ServingError
-from demand.ingestion.records import frame_from_records
-from demand.predictor import Predictor
-from demand.serving.registry import Registry
-from demand.serving.rollout import roll_back, roll_out
-from demand.serving.server import active
-from demand.state import Home
+from benchmarks import report
+from benchmarks.installation import INVOCATIONS, PREDICT, Ads, ask, new_ads, temporary_installation
+from benchmarks.load import steady_load
+from cli.terminal import whole_number
+from demand.config import DeploySettings
+from demand.errors import ServingError
+from demand.registry.registry import Registry
+from demand.serving.deployment import active, roll_back, roll_out, stop
+from demand.workspace.workspace import current_workspace
 
-EXAMPLES = """examples:
-  python -m benchmarks.resilience
-  python -m benchmarks.resilience --seconds 15 --switches 2 --quiet --results /tmp/resilience
-"""
-SECONDS = 60.0
-_LOCK_S = 5.0
-_ADS = 200
-_BACK_S = 60.0
+RATES = {PREDICT: 40.0, INVOCATIONS: 20.0}  # requests per second
+KINDS = SWITCH, ROLLBACK, KILL, LOCK = "switch", "rollback", "SIGKILL", "registry locked"
+OTHERS = (KILL, ROLLBACK, LOCK, KILL, ROLLBACK)
+VERSIONS = ("1", "2")
+NOTES = (
+    "Requests begin when they are due, whatever the others wait for. A gap is the time between "
+    "two answers (200) of a route that came one after the other; it is of the event in whose "
+    "window its middle lies. A window ends where the next one begins."
+)
+SECONDS, SWITCHES = 60, 10
+_ADS, _LOCK_S, _BACK_S = 200, 5.0, 60.0
 _TOLERANCE = 1e-6
 
 
+def events_of(switches: int) -> list[str]:
+    """Return the kinds of events in their order: the others evenly among the switches."""
+    # A switch comes first, since a rollback needs a champion before the present one.
+    order = [(n / switches, SWITCH) for n in range(switches)]
+    order += [((n + 1) / (len(OTHERS) + 1), kind) for n, kind in enumerate(OTHERS)]
+    return [kind for _, kind in sorted(order, key=lambda each: each[0])]
+
+
 @dataclass(frozen=True)
-class Plan:
-    """What happens during the load.
+class Happened:
+    """An event during the load, by its seconds."""
 
-    Parameters
-    ----------
-    seconds
-        The load's length, at least: it lasts until the last event is over.
-    switches, rollbacks, kills, locks
-        How many of each.
-    predict_rate, invocations_rate
-        Requests per second of each route.
-    callers
-        Requests of a route that may wait at a time. Many, for the load to be steady
-        whatever happens; 8 of each route never are more than the API lets in at a time.
+    kind: str
+    what: str
+    begun: float
+    ended: float
+
+
+@dataclass(frozen=True)
+class Journal:
+    """What became of all requests, and what happened meanwhile, by seconds of the load.
+
+    ``requests`` are those of :func:`benchmarks.load.steady_load`, ``wrong`` the answers that
+    are not those of the version that they name. The window of each of the ``events`` ends
+    where the next one begins.
     """
 
-    seconds: float = SECONDS
-    switches: int = 10
-    rollbacks: int = 2
-    kills: int = 2
-    locks: int = 1
-    predict_rate: float = 40.0
-    invocations_rate: float = 20.0
-    callers: int = 64
+    about: Mapping[str, str | float]
+    requests: pd.DataFrame
+    events: Sequence[Happened]
+    wrong: int = 0
 
-    @property
-    def lock_s(self) -> float:
-        """How long the registry is locked: shorter in a shorter run."""
-        return _LOCK_S * min(1.0, self.seconds / SECONDS)
+    def of(self, path: str, *, failed: bool = False) -> pd.DataFrame:
+        """Return the requests of a route that were answered with 200, or those that failed."""
+        here = self.requests[self.requests["path"] == path]
+        return here[here["failure"].notna() == failed]
 
-    def events(self) -> list[str]:
-        """Return the kinds of events in their order: the others evenly among the switches."""
-        others = _alternating([KILL] * self.kills, [ROLLBACK] * self.rollbacks, [LOCK] * self.locks)
-        # A switch comes first, since a rollback needs a champion before the present one.
-        order = [(n / self.switches, SWITCH) for n in range(self.switches)]
-        order += [((n + 1) / (len(others) + 1), kind) for n, kind in enumerate(others)]
-        return [kind for _, kind in sorted(order, key=lambda each: each[0])]
+    def windows(self, moments: Any) -> Any:
+        """Return the number of the event in whose window a moment lies; -1 before the first."""
+        return np.searchsorted([event.begun for event in self.events], moments, "right") - 1
 
+    def gap_s(self, path: str, window: int | None = None) -> float:
+        """Return the longest gap between two answers of a route; NaN where there is none.
 
-def _alternating(*groups: list[str]) -> list[str]:
-    longest = max(map(len, groups))
-    return [group[n] for n in range(longest) for group in groups if n < len(group)]
+        Its middle must lie in the window of the event of this number, if one is given.
+        """
+        times = np.sort(self.of(path)["ended"])
+        gaps = np.diff(times)
+        if window is not None:
+            gaps = gaps[self.windows((times[:-1] + times[1:]) / 2) == window]
+        return float(gaps.max()) if len(gaps) else float("nan")
 
+    def failed(self, path: str, *kinds: str) -> int:
+        """Count the failed requests of a route, in the windows of these kinds of events."""
+        of_kinds = [n for n, event in enumerate(self.events) if event.kind in kinds]
+        failed = self.of(path, failed=True)
+        return int(np.isin(self.windows(failed["ended"]), of_kinds).sum()) if kinds else len(failed)
 
-class Trouble:
-    """Makes events happen to an installation.
-
-    Parameters
-    ----------
-    place
-        The installation, with a champion that serves.
-    versions
-        Registered ones, two or more.
-    api
-        Root of the API's URLs.
-    plan
-        See :class:`Plan`.
-    """
-
-    def __init__(self, place: Home, versions: Sequence[str], api: str, plan: Plan) -> None:
-        self._place = place
-        self._versions = versions
-        self._api = api
-        self._plan = plan
-        self._registry = Registry(place)
-
-    def make(self, kind: str) -> Happened:
-        """Let one event happen, and return when it is over."""
-        makers: dict[str, Callable[[], tuple[str, str | None]]] = {
-            SWITCH: self._switch,
-            ROLLBACK: self._roll_back,
-            KILL: self._kill,
-            LOCK: self._lock,
+    def findings(self) -> list[report.Finding]:
+        """Return what was asked; without answers of a route nothing passes."""
+        answered = all(len(self.of(path)) for path in RATES)
+        counts = {
+            f"failed requests of {PREDICT}": self.failed(PREDICT),
+            f"failed requests of {INVOCATIONS}, from switches and rollbacks": self.failed(
+                INVOCATIONS, SWITCH, ROLLBACK
+            ),
+            "answers of another model than they name": self.wrong,
         }
-        begun = time.monotonic()
-        what, version = makers[kind]()
-        return Happened(kind, what, begun, time.monotonic(), version)
+        return [
+            report.Finding(name, n if answered else float("nan"), 0) for name, n in counts.items()
+        ]
 
-    def _switch(self) -> tuple[str, str]:
-        champion = self._registry.champion()
+    def to_report(self) -> report.Report:
+        """Return all tables, and what is written."""
+        grids = [report.asked_and_found(self.findings()), self._routes(), self._events()]
+        return report.Report("resilience", self.about, NOTES, [*grids, self.failures()])
+
+    def failures(self) -> report.Grid:
+        """Return a line a route and cause."""
+        rows: list[list[report.Cell]] = []
+        failed = self.requests[self.requests["failure"].notna()]
+        for (path, cause), times in failed.groupby(["path", "failure"])["ended"]:
+            window = int(self.windows(times.min()))
+            during = "the beginning" if window < 0 else self.events[window].what
+            rows.append([f"{path}: {cause}", len(times), times.min(), times.max(), during])
+        columns = {"failure": "", "requests": ",", "first at s": ".1f", "last at s": ".1f"}
+        return report.Grid("Failures", {**columns, "first during": ""}, rows)
+
+    def _routes(self) -> report.Grid:
+        rows: list[list[report.Cell]] = []
+        for path in RATES:
+            good, failed = self.of(path), self.failed(path)
+            waits = (good["ended"] - good["due"]) * 1e3
+            versions = good["version"].value_counts().sort_index().items()
+            by_version = ", ".join(f"{version}: {count:,}" for version, count in versions)
+            row: list[report.Cell] = [path, len(good) + failed, failed, self.gap_s(path)]
+            rows.append([*row, *waits.quantile([0.5, 0.99, 1.0]), by_version])
+        columns = {"route": "", "requests": ",", "failed": ",", "longest gap s": ".2f"}
+        columns |= {"median ms": ".1f", "p99 ms": ",.0f", "longest ms": ",.0f"}
+        return report.Grid("Requests", {**columns, "answers by version": ""}, rows)
+
+    def _events(self) -> report.Grid:
+        rows: list[list[report.Cell]] = []
+        for number, event in enumerate(self.events):
+            gaps = [self.gap_s(path, number) for path in RATES]
+            rows.append([event.what, event.begun, event.ended - event.begun, *gaps])
+        numbers = ["at s", "took s", *(f"gap {path}" for path in RATES)]
+        return report.Grid("Events", {"event": "", **dict.fromkeys(numbers, ".2f")}, rows)
+
+
+def happen(
+    kind: str, settings: DeploySettings, api: str, lock_s: float, started: float
+) -> Happened:
+    """Let one event happen to the installation that ``DEMAND_HOME`` names; wait for its end."""
+    begun = time.monotonic()
+    if kind == SWITCH:
+        champion = Registry().champion()
         before = champion.version if champion else None
-        version = next(each for each in self._versions if each != before)
-        self._registry.promote(version, "benchmark")
-        roll_out(version, SETTINGS)
-        return f"switch {before} → {version}", version
-
-    def _roll_back(self) -> tuple[str, str]:
-        version = roll_back(None, "benchmark", SETTINGS).version
-        return f"rollback → {version}", version
-
-    def _kill(self) -> tuple[str, None]:
-        deployment = active(self._place)
-        assert deployment is not None
-        children = psutil.Process(deployment.server.pid).children()
-        for child in children:
-            child.send_signal(signal.SIGKILL)
-        self._until_answered()
-        return f"SIGKILL to the model server of {deployment.version}", None
-
-    def _until_answered(self) -> None:
-        """Wait until the model server is back, so that its gap is not cut by the next event."""
-        request = post(self._api, INVOCATIONS, {"dataframe_records": as_json(new_ads(1))})
-        until = time.monotonic() + _BACK_S
-        while time.monotonic() < until:
-            with contextlib.suppress(OSError, ServingError), connected(self._api) as connection:
-                ask(connection, request)
-                return
-            time.sleep(0.05)
-        raise ServingError(f"the model server was not back {_BACK_S:g} s after it was killed")
-
-    def _lock(self) -> tuple[str, None]:
-        seconds = self._plan.lock_s
-        with contextlib.closing(
-            sqlite3.connect(self._place.mlflow_database, isolation_level=None, timeout=30)
-        ) as database:
+        version = next(each for each in VERSIONS if each != before)
+        serve(version, settings)
+        what = f"switch {before} → {version}"
+    elif kind == ROLLBACK:
+        what = f"rollback → {roll_back(None, 'benchmark', settings).version}"
+    elif kind == KILL:
+        what = f"SIGKILL to a worker of the model server of {_kill(api)}"
+    else:
+        what = f"registry locked for {lock_s:g} s"
+        database = sqlite3.connect(
+            current_workspace().mlflow_database, isolation_level=None, timeout=30
+        )
+        with contextlib.closing(database):
             database.execute("BEGIN EXCLUSIVE")
-            time.sleep(seconds)
-            database.execute("ROLLBACK")
-        return f"registry locked for {seconds:g} s", None
+            time.sleep(lock_s)
+    return Happened(kind, what, begun - started, time.monotonic() - started)
 
 
-def measure(place: Home, models: Sequence[Predictor], plan: Plan, say: Say) -> Journal:
-    """Ask for as long as the plan says and its events take.
+def _kill(api: str) -> str:
+    """Kill a worker of the model server, and wait for it, so that the next event cuts no gap."""
+    deployment = active()
+    assert deployment is not None
+    psutil.Process(deployment.server.pid).children()[0].kill()
+    until = time.monotonic() + _BACK_S
+    while time.monotonic() < until:
+        with contextlib.suppress(ServingError):
+            answers(api + INVOCATIONS, new_ads(1))
+            return deployment.version
+        time.sleep(0.05)
+    raise ServingError(f"the model server was not back {_BACK_S:g} s after its end")
 
-    Parameters
-    ----------
-    place
-        An installation of its own, without a model.
-    models
-        Two or more.
+
+def serve(version: str, settings: DeploySettings) -> str:
+    """Make a version champion and deploy it; return the endpoint."""
+    Registry().promote(version, "benchmark")
+    return roll_out(version, settings).endpoint
+
+
+def answers(url: str, ads: Ads) -> Any:
+    """Return the answers of a model server; another status than 200 is an error."""
+    got = ask(url, ads)
+    if got.status != 200:
+        raise ServingError(f"{url} answered {got.status}")
+    return json.loads(got.content)["predictions"]
+
+
+def measure(seconds: int, switches: int, say: report.Say) -> Journal:
+    """Ask for so many seconds, and until the last event is over.
+
+    In a temporary installation, which ``DEMAND_HOME`` names from then on.
 
     Raises
     ------
     DemandError
-        A server does not start, a deployment fails, or a model server that was killed
-        does not come back.
+        A training or deployment fails, a server does not start, or a model server that was
+        killed does not come back.
     """
-    say("registering and deploying them")
-    versions = register(models, place)
-    Registry(place).promote(versions[0], "benchmark")
-    roll_out(versions[0], SETTINGS)
-    ads = as_json(new_ads(_ADS))
-    with flask_api(place.logs / "api.log") as api:
-        _check_all_answer(api.address, ads[0])
-        trouble = Trouble(place, versions, api.address, plan)
-        events: list[Happened] = []
-        with steady_load(api.address, _routes(ads, plan)) as load:
-            kinds = plan.events()
-            for number, kind in enumerate(kinds):
-                due = load.started + (number + 0.5) * plan.seconds / len(kinds)
-                time.sleep(max(0.0, due - time.monotonic()))
-                events.append(trouble.make(kind))
-                say(f"{events[-1].what}, {number + 1} of {len(kinds)}")
-            time.sleep(max(0.0, load.started + plan.seconds - time.monotonic()))
-    expected = {
-        version: model.predict(frame_from_records(ads))
-        for version, model in zip(versions, models, strict=True)
-    }
-    wrong = sum(not _is_of_its_version(each, expected) for each in load.journal)
-    about = {**facts(), "callers of a route": plan.callers, "seconds": f"{plan.seconds:g}"}
-    return Journal(about, load.started, load.journal, events, wrong)
+    ads, events, kinds = new_ads(_ADS), [], events_of(switches)
+    lock_s = _LOCK_S * min(1.0, seconds / SECONDS)
+    with temporary_installation() as installation:
+        os.environ["DEMAND_HOME"] = str(installation.home)
+        settings = DeploySettings(port=installation.port)
+        for number in range(len(VERSIONS)):
+            say(f"training model {number + 1} quickly")
+            installation.train(42 + number, champion=number == 0)
+        try:
+            say("deploying both in turn")
+            # A deployment has proved that its server answers as its Predictor.
+            expected = {v: answers(serve(v, settings), ads) for v in reversed(VERSIONS)}
+            with (
+                installation.api() as api,
+                steady_load(api.address, ads, RATES) as (started, journal),
+            ):
+                for number, kind in enumerate(kinds):
+                    _wait_until(started + (number + 0.5) * seconds / len(kinds))
+                    events.append(happen(kind, settings, api.address, lock_s, started))
+                    say(f"{events[-1].what}, {number + 1} of {len(kinds)}")
+                _wait_until(started + seconds)
+                found = journal()
+        finally:
+            stop()
+    found[["due", "ended"]] -= started
+    about = {**report.machine(), "seconds": seconds}
+    return Journal(about, found, events, wrong_answers(found, expected))
 
 
-def _routes(ads: Sequence[dict[str, object]], plan: Plan) -> list[Route]:
-    singles = [json.dumps(ad, ensure_ascii=False).encode() for ad in ads]
-    wrapped = [json.dumps({"dataframe_records": [ad]}, ensure_ascii=False).encode() for ad in ads]
-    return [
-        Route(PREDICT, plan.predict_rate, singles, plan.callers),
-        Route(INVOCATIONS, plan.invocations_rate, wrapped, plan.callers),
-    ]
+def _wait_until(moment: float) -> None:
+    time.sleep(max(0.0, moment - time.monotonic()))
 
 
-def _check_all_answer(address: str, ad: dict[str, object]) -> None:
-    """Ask once, so that the load does not begin while the API still loads its model."""
-    for path, value in ((PREDICT, ad), (INVOCATIONS, {"dataframe_records": [ad]})):
-        with connected(address) as connection:
-            ask(connection, post(address, path, value))
-
-
-def _is_of_its_version(answered: Answered, expected: dict[str, Sequence[float]]) -> bool:
-    """Say whether an answer is that of the model whose version it names; failures say none."""
-    if answered.failure is not None or answered.probability is None:
-        return True
-    known = expected.get(str(answered.version))
-    if known is None:
-        return False
-    return abs(answered.probability - known[answered.body]) <= _TOLERANCE
+def wrong_answers(found: pd.DataFrame, expected: Mapping[str, Sequence[float]]) -> int:
+    """Count answers that are not those of the model whose version they name, or that name none."""
+    good = found[found["failure"].isna()]
+    asked = pd.MultiIndex.from_frame(good[["ad", "version"]])
+    known = pd.DataFrame(expected).stack().reindex(asked)
+    return int((~(np.abs(good["probability"] - known.to_numpy()) <= _TOLERANCE)).sum())
 
 
 def main(arguments: list[str] | None = None) -> int:
     """Measure, print and write; return the exit status."""
-    options = _parser().parse_args(arguments)
-    console = Console(width=None if sys.stdout.isatty() else 160)
-    plan = Plan(seconds=options.seconds, switches=options.switches, callers=options.callers)
-    try:
-        journal = run(plan, options.model, quiet=options.quiet)
-        written = write_journal(journal, options.results)
-    except DemandError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return error.exit_status
-    show(console, journal.grids(), written)
-    return 0
-
-
-def run(plan: Plan, model: Path | None, *, quiet: bool) -> Journal:
-    """Measure in a temporary installation, with a saved model or with two trained ones."""
-    with own_home("demand-resilience-") as place:
-        say = progress(quiet=quiet)
-        return measure(place, quick_models(2, model, say), plan, say)
-
-
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="python -m benchmarks.resilience",
-        description=__doc__,
-        epilog=EXAMPLES,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
+    parser = report.program_parser(
+        "resilience", __doc__, "--seconds 15 --switches 2 --quiet --results /tmp/resilience"
     )
-    parser.add_argument(
-        "--seconds",
-        type=seconds_from_text,
-        default=SECONDS,
-        help="of the load; it goes on until the last event is over (default: 60)",
+    add, whole = parser.add_argument, whole_number(1, 3_600)
+    lasts = "of the load; it goes on until the last event is over (default: 60)"
+    add("--seconds", type=whole, default=SECONDS, help=lasts)
+    add("--switches", type=whole, default=SWITCHES, help="of the champion (default: 10)")
+    return report.run(
+        parser, arguments, lambda o, say: measure(o.seconds, o.switches, say).to_report(), 160
     )
-    parser.add_argument(
-        "--switches",
-        type=whole_number(1, 1_000),
-        default=Plan.switches,
-        help="of the champion (default: 10)",
-    )
-    parser.add_argument(
-        "--callers",
-        type=whole_number(1, 1_000),
-        default=Plan.callers,
-        help="requests of a route that may wait at a time (default: 64)",
-    )
-    add_common(parser)
-    return parser
 
 
 if __name__ == "__main__":

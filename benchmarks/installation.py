@@ -1,0 +1,258 @@
+"""An installation of its own for a benchmark: trained, served, and none of it left behind.
+
+It is used through the project's doors only, so that another checkout is measured alike.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import psutil
+import yaml
+
+from demand.demo import generate
+from demand.errors import ServingError
+from demand.schema.columns import TARGET
+from demand.serving.client import Response, fetch
+from demand.workspace.workspace import PROJECT_ROOT
+
+PREDICT, INVOCATIONS = "/predict", "/invocations"
+Ads = list[dict[str, Any]]
+JSON = {"Content-Type": "application/json"}
+_AD = {"title": "Велосипед горный", "category_name": "Велосипеды", "price": 9000}
+
+_TRAINING_ROWS, _TRAINING_SEED, _ADS_SEED = 2_000, 7, 8
+_START_S, _END_S, _POLL_S = 120.0, 20.0, 0.01
+# They would lead to, or ask for, what is not this installation's.
+_NOT_PASSED_ON = ("DEMAND_API_TOKEN", "MLFLOW_TRACKING_URI")
+# So few ads and epochs make a poor model, but of the same kind and as fast as any.
+_QUICK = {
+    "training": {"epochs_max": 1},
+    "checks": {"giskard_scan": False},
+    "gate": {"rmse_threshold": 0.3},
+}
+
+
+@dataclass(frozen=True)
+class Server:
+    """A server that runs at the root of its URLs, with what lists its processes.
+
+    ``start_s`` are the seconds from the start of the first one to the first answer.
+    """
+
+    address: str
+    processes: Callable[[], list[psutil.Process]]
+    start_s: float
+
+    def resident_mb(self) -> float:
+        """Return the resident megabytes of its processes.
+
+        A page that n of them share counts as one n-th of it in each (*proportional set size*).
+        """
+        total = 0.0
+        for process in self.processes():
+            with contextlib.suppress(psutil.NoSuchProcess):
+                total += process.memory_full_info().pss / 1e6
+        return total
+
+
+class Installation:
+    """State, reports and ZenML's store in a folder, and a port that nobody else uses.
+
+    What runs is the source in ``checkout``, with this interpreter.
+
+    Raises
+    ------
+    ServingError
+        There is no checkout of this project.
+    """
+
+    def __init__(self, folder: Path, checkout: Path = PROJECT_ROOT) -> None:
+        if not (checkout / "run.py").is_file():
+            raise ServingError(f"{checkout} is no checkout of this project: it has no run.py")
+        self.folder = folder
+        self.home = folder / "home"
+        self.port = _free_port()
+        self._checkout = checkout.resolve()
+        kept = {name: text for name, text in os.environ.items() if name not in _NOT_PASSED_ON}
+        self._environment = {
+            **kept,
+            "DEMAND_HOME": str(self.home),
+            "DEMAND_REPORTS": str(folder / "reports"),
+            "ZENML_CONFIG_PATH": str(folder / "zenml"),
+            "PYTHONPATH": os.pathsep.join([str(self._checkout), kept.get("PYTHONPATH", "")]),
+            # Which programs MLflow starts is decided by the path: those beside our Python.
+            "PATH": os.pathsep.join([str(Path(sys.executable).parent), kept.get("PATH", "")]),
+            "OMP_NUM_THREADS": "1",
+        }
+
+    def train(self, seed: int = 42, *, champion: bool = True) -> None:
+        """Train quickly, and let it be the champion; or only register what may be worse.
+
+        Raises
+        ------
+        ServingError
+            The run failed; quotes what it said.
+        """
+        data = self.folder / "ads.csv"
+        if not data.exists():
+            generate(_TRAINING_ROWS, _TRAINING_SEED).to_csv(data, index=False)
+        command = f"run.py --pipeline training --data {data} --config {self._config(seed)}"
+        self._run(f"{command} --no-deploy --quiet", (0,) if champion else (0, 2))
+
+    @contextlib.contextmanager
+    def model_server(self) -> Iterator[Server]:
+        """Run ``demand serve``; yield once its server has answered."""
+        mark = str(self.home / "serving")
+
+        def processes() -> list[psutil.Process]:
+            listed = psutil.process_iter(["cmdline"])
+            return [each for each in listed if mark in " ".join(each.info["cmdline"] or [])]
+
+        address = f"http://127.0.0.1:{self.port}"
+        command = f"-m cli.main serve --config {self._config(42)}"
+        try:
+            with self._program(command, address + INVOCATIONS) as (process, _):
+                now = time.clock_gettime(time.CLOCK_BOOTTIME)
+                first = min(each.create_time() for each in processes())
+                process.wait(_START_S)
+            # Both of psutil's times share an error of up to a second.
+            yield Server(address, processes, now - (first - psutil.boot_time()))
+        finally:
+            self._run("-m cli.main stop")
+
+    def api(self) -> AbstractContextManager[Server]:
+        """Run ``demand api``; yield once it has answered."""
+        port = _free_port()
+        return self._server(f"-m cli.main api --port {port}", port, PREDICT)
+
+    def empty(self) -> AbstractContextManager[Server]:
+        """Run ``mlflow models serve`` of a model that does nothing, with the signature of ours."""
+        port = _free_port()
+        command = f"-m mlflow models serve --env-manager local --port {port} --model-uri "
+        return self._server(command + str(self._empty_model), port, INVOCATIONS)
+
+    @contextlib.contextmanager
+    def _server(self, command: str, port: int, path: str) -> Iterator[Server]:
+        """Run Python, which serves; yield once it has answered."""
+        address = f"http://127.0.0.1:{port}"
+        with self._program(command, address + path) as (process, start_s):
+            yield Server(address, lambda: [process, *process.children(recursive=True)], start_s)
+
+    @cached_property
+    def _empty_model(self) -> Path:
+        import mlflow
+
+        folder, ours = self.folder / "empty", next(self.home.rglob("MLmodel")).parent
+        # It advises types and an example, which our signature stands for, and heeds no filter.
+        with contextlib.redirect_stderr(io.StringIO()):
+            mlflow.pyfunc.save_model(
+                str(folder),
+                python_model=str(Path(__file__).with_name("serving_empty.py")),
+                signature=mlflow.models.Model.load(str(ours)).signature,
+                pip_requirements=["mlflow"],
+            )
+        return folder
+
+    def _config(self, seed: int) -> Path:
+        path = self.folder / f"training-{seed}.yaml"
+        settings = {"seed": seed, "deploy": {"port": self.port}, **_QUICK}
+        path.write_text(yaml.safe_dump(settings), encoding="utf-8")
+        return path
+
+    def _run(self, command: str, good: tuple[int, ...] = (0,)) -> None:
+        with self._program(command) as (process, _):
+            if (status := process.wait()) not in good:
+                raise ServingError(f"`python {command}` ended with {status}: {self._said()}")
+
+    @contextlib.contextmanager
+    def _program(self, command: str, url: str = "") -> Iterator[tuple[psutil.Popen, float]]:
+        """Run Python in a group of its own, yield it and the seconds since its start.
+
+        With a URL that is once it answers there. At the end, all of the group is ended.
+        """
+        begun, log = time.perf_counter(), self.folder / f"{time.time_ns()}.log"
+        with log.open("wb") as output:
+            process = psutil.Popen(
+                [sys.executable, *command.split()],
+                cwd=self._checkout,
+                env=self._environment,
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+            )
+        try:
+            while url and not _answers(url):
+                late = time.perf_counter() > begun + _START_S
+                if late or process.poll() not in (None, 0):
+                    raise ServingError(f"`python {command}` does not answer: {self._said()}")
+                time.sleep(_POLL_S)
+            yield process, time.perf_counter() - begun
+        finally:
+            with contextlib.suppress(psutil.Error):
+                process.terminate()
+                process.wait(_END_S)
+            # MLflow's own server is a grandchild, which does not hear of its parent's end.
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)
+            process.wait()
+
+    def _said(self) -> str:
+        """Return the end of what the last program said."""
+        log = max(self.folder.glob("*.log"))
+        return "\n" + log.read_text(encoding="utf-8", errors="replace")[-2_000:]
+
+
+@contextlib.contextmanager
+def temporary_installation(checkout: Path = PROJECT_ROOT) -> Iterator[Installation]:
+    """Yield an empty installation, and remove it at the end."""
+    with tempfile.TemporaryDirectory(prefix="demand-benchmark-") as folder:
+        yield Installation(Path(folder), checkout)
+
+
+def new_ads(rows: int) -> Ads:
+    """Return ads to ask about, that no model was trained on, as a caller would write them."""
+    ads = generate(rows, _ADS_SEED).drop(columns=[TARGET, "item_id"])
+    ads["activation_date"] = ads["activation_date"].dt.strftime("%Y-%m-%d")
+    records: Ads = json.loads(ads.to_json(orient="records"))
+    return [{name: cell for name, cell in ad.items() if cell is not None} for ad in records]
+
+
+def body_for(path: str, ads: Ads) -> Any:
+    """Return what a route is sent, for JSON: ``/predict`` takes one ad as it is."""
+    if path == INVOCATIONS:
+        return {"dataframe_records": ads}
+    return ads[0] if len(ads) == 1 else ads
+
+
+def ask(url: str, ads: Ads) -> Response:
+    """Send ads to a route, whatever it answers."""
+    body = body_for(PREDICT if url.endswith(PREDICT) else INVOCATIONS, ads)
+    return fetch("POST", url, json.dumps(body).encode(), headers=JSON, timeout_s=_START_S)
+
+
+def _answers(url: str) -> bool:
+    with contextlib.suppress(ServingError):
+        return ask(url, [_AD]).status == 200
+    return False
+
+
+def _free_port() -> int:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        return int(listener.getsockname()[1])
