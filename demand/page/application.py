@@ -16,7 +16,7 @@ from demand.page import views
 from demand.page.answers import Progress, Result, answer_many, answered
 from demand.page.api import Snapshot, Source, Trouble
 from demand.page.guard import Input
-from demand.page.layout import DEPENDED_ON, LANGUAGE, Layout, Updates, ad_of, lacking
+from demand.page.layout import DEPENDING, LANGUAGE, Layout, Updates, ad_of, lacking
 from demand.page.uploads import FILE_MB_MAX, ROWS_MAX, UploadError, read_upload
 from demand.page.views import Language, count, examples, knows, language_of, render, text
 from demand.workspace.workspace import write_aside
@@ -80,8 +80,9 @@ def _wired(page: gr.Blocks, on: Layout, do: Handlers) -> None:
     page.load(do.opened, form, everything, **_AS_SENT)
     spoken = [on.language, on.result, on.file, on.pending]
     on.language.input(do.spoken, spoken, everything, **_AS_SENT)
-    for name in DEPENDED_ON:
-        on.form.fields[name].input(do.chooser(name), form, form, queue=False, **_AS_SENT)
+    for name in DEPENDING:
+        field, chosen = on.form.fields[name], do.chooser(name)
+        field.input(chosen, form, form, queue=False, trigger_mode="always_last", **_AS_SENT)
     answer = [
         on.notice, on.form_note, on.answer, on.advice, on.price, on.curve_words, on.curve,
         on.result, on.pending,

@@ -33,7 +33,14 @@ FIELDS = (
     "title", "description", "price", "image", "parent_category_name", "category_name", *PARAMS,
     "region", "city", "user_type",
 )  # fmt: skip
-DEPENDED_ON = ("parent_category_name", "category_name", "param_1", "param_2", "region")
+# Of each list that others depend on: those, each after what it depends on itself.
+DEPENDING = {
+    "parent_category_name": ("category_name", *PARAMS),
+    "category_name": ("parent_category_name", *PARAMS),
+    "param_1": PARAMS[1:],
+    "param_2": PARAMS[2:],
+    "region": ("city",),
+}
 _LISTS = ("parent_category_name", "category_name", *PARAMS, "region", "city")
 _USER_TYPES = ("Private", "Company", "Shop")
 # A photo's name tells the model nothing: that there is one, does.
@@ -221,27 +228,29 @@ class Form:
     def after(
         self, statistics: CategoryStatistics | None, ad: Mapping[str, Any], changed: str
     ) -> Updates:
-        """Return what a choice means for the fields that depend on it."""
-        if statistics is None:
+        """Return what a choice means for the fields that depend on it, and no others.
+
+        A list says that it was changed whenever it is left, too, and answers may overtake one
+        another: an empty list changes nothing, and what is still possible stays.
+        """
+        if statistics is None or changed not in ad:
             return {}
-        chosen, choices = dict(ad), statistics.choices(ad)
-        cleared: Sequence[str] = ()
-        if changed == "parent_category_name":
-            if ad.get("category_name") not in choices["category_name"]:
-                cleared = ("category_name", *PARAMS)
-        elif changed == "category_name":
-            cleared = PARAMS
-            facts = statistics.category(ad.get(changed))
-            if facts is not None:
-                chosen["parent_category_name"] = facts["parent"]
-        elif changed in PARAMS:
-            cleared = PARAMS[PARAMS.index(changed) + 1 :]
-        elif changed == "region" and ad.get("city") not in choices["city"]:
-            cleared = ("city",)
-        for name in cleared:
-            chosen.pop(name, None)
-        updates = self.offer(statistics, chosen)
-        del updates[self.fields[changed]]
+        chosen = dict(ad)
+        depending, facts = DEPENDING[changed], statistics.category(ad[changed])
+        if changed == "category_name" and facts is not None:
+            chosen["parent_category_name"] = facts["parent"]
+        cleared = []
+        for name in depending:
+            value, possible = chosen.get(name), statistics.choices(chosen).get(name, ())
+            # There are more cities than those that are known.
+            own = name == "city" and value not in statistics.choices({})[name]
+            if value is not None and value not in possible and not own:
+                del chosen[name]
+                cleared.append(name)
+        if changed == "parent_category_name" and "category_name" not in cleared:
+            depending = ("category_name",)
+        offered = self.offer(statistics, chosen)
+        updates = {self.fields[name]: offered[self.fields[name]] for name in depending}
         for name in cleared:
             updates[self.fields[name]]["value"] = None
         if changed == "category_name":

@@ -83,10 +83,37 @@ def test_another_section_takes_back_what_is_not_in_it(form: Form) -> None:
 
 
 def test_lists_take_their_own_values_but_cities_others_too(form: Form) -> None:
-    updates = form.after(STATISTICS, {"category_name": "Часы"}, "parent_category_name")
+    updates = form.offer(STATISTICS, {"category_name": "Часы"})
     for name in ("category_name", "param_1", "region"):
         assert not updates[form.fields[name]]["allow_custom_value"], name
     assert updates[form.fields["city"]]["allow_custom_value"]
+
+
+def test_a_list_that_is_left_empty_takes_nothing_back(form: Form) -> None:
+    # Its answer may come after that of a choice made meanwhile.
+    assert form.after(STATISTICS, {}, "parent_category_name") == {}
+    assert form.after(STATISTICS, {"category_name": "Часы"}, "param_1") == {}
+
+
+def test_a_section_that_is_left_again_touches_no_category_and_no_param(form: Form) -> None:
+    updates = form.after(
+        STATISTICS, {"parent_category_name": "Личные вещи"}, "parent_category_name"
+    )
+    assert list(updates) == [form.fields["category_name"]]
+    assert "value" not in updates[form.fields["category_name"]]
+
+
+def test_a_category_that_is_left_again_keeps_its_params(form: Form) -> None:
+    ad = {"category_name": "Часы", "param_1": "Наручные", "param_2": "Кварцевые"}
+    updates = form.after(STATISTICS, ad, "category_name")
+    assert all("value" not in updates[form.fields[name]] for name in ("param_1", "param_2"))
+    other = form.after(STATISTICS, {**ad, "category_name": "Велосипеды"}, "category_name")
+    assert all(other[form.fields[name]]["value"] is None for name in ("param_1", "param_2"))
+
+
+def test_a_city_that_no_list_has_outlives_a_choice_of_region(form: Form) -> None:
+    updates = form.after(STATISTICS, {"region": "Омская", "city": "Малая деревня"}, "region")
+    assert "value" not in updates[form.fields["city"]]
 
 
 @pytest.mark.parametrize("ad", examples())
