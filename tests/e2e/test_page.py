@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from playwright.sync_api import Browser, sync_playwright
+from playwright.sync_api import Browser, expect, sync_playwright
 
 from demand.demo import write_demo
 from demand.serving.http.server import free_port
@@ -91,6 +91,7 @@ def ui(api: Process, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Proce
 
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Browser]:
+    expect.set_options(timeout=20_000)
     with sync_playwright() as playwright:
         started = playwright.chromium.launch(
             executable_path=str(CHROMIUM), headless=True, args=list(ARGUMENTS)
@@ -134,7 +135,7 @@ def test_an_ad_is_answered_with_all_that_helps_in_under_a_second(
         gauge = seller.page.locator("#answer [role=img]")
         assert number.split("%")[0].strip() in (gauge.get_attribute("aria-label") or "")
         # The curve, its best range and today's price.
-        assert seller.page.locator(LINES).count() == 3
+        expect(seller.page.locator(LINES)).to_have_count(3)
         assert 1 <= seller.page.locator("#advice .dp-suggestions > li").count() <= 5
         assert seller.page.locator("#dp-demanded-title").is_visible()
         assert seller.width() <= width
@@ -188,7 +189,7 @@ def test_the_team_sees_the_champions_card(
             assert words in card
         assert "10" in seller.shown("#calibration")
         seller.page.locator("#plot-calibration .mark-line path").nth(1).wait_for(state="attached")
-        assert seller.page.locator(f"#errors {ROWS}").count() == 2
+        expect(seller.page.locator(f"#errors {ROWS}")).to_have_count(2)
         link = seller.page.get_by_role("link", name="MLflow")
         assert link.get_attribute("href") == "http://127.0.0.1:5000"
         assert seller.width() <= width
@@ -340,7 +341,7 @@ def test_a_value_that_the_api_refuses_is_named_in_the_users_words(
         assert seller.field("price").input_value() == "-5"
         seller.field("price").fill("5000")
         seller.ask()
-        assert seller.page.locator("#form-note [role=alert]").count() == 0
+        expect(seller.page.locator("#form-note [role=alert]")).to_have_count(0)
 
 
 def test_an_api_that_dies_and_comes_back_costs_nothing_that_was_typed(
@@ -429,7 +430,7 @@ def test_ten_thousand_ads_are_answered_while_their_progress_is_shown(
             " return p && p.value > 0 && p.value < p.max; })()"
         )
         seller.ads()
-        assert seller.page.locator(BARS).count() == 20
+        expect(seller.page.locator(BARS)).to_have_count(20)
         seller.page.get_by_text("Первые 1 000 объявлений из 10 000").wait_for()
         least = seller.sort_by("Вероятность", "asc")[0]
         assert seller.sort_by("Вероятность", "desc")[0] > 5 * least
@@ -469,7 +470,7 @@ def test_a_model_server_gives_the_probability_alone_and_that_is_said(
             seller.ask()
             assert "only the probability" in seller.shown("#answer")
             assert seller.page.locator("[data-test=percentile]").count() == 0
-            assert seller.page.locator(LINES).count() == 3
+            expect(seller.page.locator(LINES)).to_have_count(3)
     finally:
         page.end()
         server.end()
