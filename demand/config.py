@@ -52,7 +52,9 @@ class SplitSettings(Settings):
 
     by: Literal["seller", "time"] = "seller"
     test_share: Annotated[float, Field(gt=0.0, lt=0.9)] = 0.2
+    test_rows_max: Count = 50_000
     validation_share: Annotated[float, Field(gt=0.0, lt=0.9)] = 0.1
+    validation_rows_max: Count = 20_000
 
 
 class FeatureSettings(Settings):

@@ -33,7 +33,8 @@ def split_ads(ads: pd.DataFrame, settings: SplitSettings, seed: int) -> Split:
     A seller's ads lie in one part, and with them duplicates (same seller, title and
     price). With ``by="seller"`` sellers are drawn at random within strata of their mean
     target; with ``by="time"`` the sellers whose latest ad is newest become the test
-    part, the next newest the validation.
+    part, the next newest the validation. Of very many ads, parts of ``test_rows_max`` and
+    ``validation_rows_max`` say all there is to say, and the others are learnt from.
 
     The ads are typed and have their target, shape (n, 18); the same seed and ads give the same
     parts. Each border between two of them is off by at most half of the largest seller in each
@@ -44,9 +45,11 @@ def split_ads(ads: pd.DataFrame, settings: SplitSettings, seed: int) -> Split:
     GateRefusal
         A part would be empty: there are too few sellers.
     """
-    validation_until = settings.test_share + settings.validation_share * (1 - settings.test_share)
+    rows = max(len(ads), 1)
+    tested = min(settings.test_share, settings.test_rows_max / rows)
+    validated = min(settings.validation_share * (1 - tested), settings.validation_rows_max / rows)
     # A seller's part is that in which the seller's middle lies.
-    borders = (settings.test_share, validation_until)
+    borders = (tested, tested + validated)
     part = np.digitize(seller_positions(ads, seed, settings.by), borders)
     test, validation, train = (ads[part == number].reset_index(drop=True) for number in range(3))
     for name, rows in (("training", train), ("validation", validation), ("test", test)):

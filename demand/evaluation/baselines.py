@@ -29,7 +29,8 @@ LEARNING_RATE = 5e-4
 WEIGHT_DECAY = 10.0
 BATCH_SIZE = 512
 EPOCHS = 25
-ROWS_MAX = 40_000
+# As many as the report had.
+ROWS_MAX = 10_000
 TFIDF_TERMS = 128
 TEXT_COMPONENTS = {"title": 8, "description": 16}
 FREQUENT_VALUES = 10
@@ -89,10 +90,9 @@ class BaselineMLP:
     row of zeros: with columns of their own there would be 129, and the report says 125.
     Unknown values are "Other" or zeros, and a missing value has the report's substitute.
 
-    Bounded is the number of ads it learns from: of more than ``ROWS_MAX``, four times as
-    many as the report had, it draws as many, so that what is only compared with never
-    costs more than the model. It computes in one thread, which for layers of 32 units is
-    faster than several.
+    Of more ads than ``ROWS_MAX``, which the report had, it draws as many, so that what is
+    only compared with never costs more than the model. It computes in one thread, which for
+    layers of 32 units is faster than several.
     """
 
     # As reports have always called it.

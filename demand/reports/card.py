@@ -21,7 +21,7 @@ from typing import Any
 
 import pandas as pd
 
-from demand.evaluation.baselines import MEAN, BaselineMLP, CategoryMeans
+from demand.evaluation.baselines import MEAN, ROWS_MAX, BaselineMLP, CategoryMeans
 from demand.evaluation.evaluate import CHAMPION, SLICE_MIN_ROWS
 from demand.evaluation.slices import Coverage
 from demand.reports import markdown as md
@@ -211,6 +211,7 @@ def _context(facts: ModelFacts) -> dict[str, Any]:
         "slice_name": _slice_name,
         "shorten": shorten,
         "SLICE_MIN_ROWS": SLICE_MIN_ROWS,
+        "BASELINE_ROWS_MAX": ROWS_MAX,
         "BEST_SLICES": BEST_SLICES,
         "TARGET": TARGET,
         "REQUIRED": REQUEST_REQUIRED,

@@ -84,6 +84,15 @@ def test_parts_of_many_ads_have_their_shares_nearly() -> None:
     assert abs(len(split.validation) - 160) <= 10
 
 
+@pytest.mark.parametrize("by", ["seller", "time"])
+def test_parts_of_very_many_ads_are_bounded(by: Any) -> None:
+    bounds = SplitSettings(by=by, test_rows_max=100, validation_rows_max=50)
+    split = split_ads(make_ads(2000), bounds, 42)
+    assert abs(len(split.test) - 100) <= 10
+    assert abs(len(split.validation) - 50) <= 10
+    assert sum(map(len, parts_of(split))) == 2000
+
+
 def test_each_part_has_its_share_of_hard_ads() -> None:
     split = split_ads(make_ads(2000), SplitSettings(), 42)
     overall = make_ads(2000)[TARGET].mean()
