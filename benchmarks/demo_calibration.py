@@ -6,7 +6,7 @@ after a change of the vocabulary or of the amplitudes. Large: 47 categories, ten
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -47,30 +47,25 @@ def crossing(rising: Callable[[float], float], goal: float, low: float, high: fl
     return (low + high) / 2
 
 
-def offset_for(raw: Floats, mean: float) -> float:
-    """Return what must be added to scores so that they give this mean."""
-    return crossing(lambda offset: float(mean_of(raw + offset).mean()), mean, -30.0, 30.0)
+def offsets(
+    raw: Floats, groups: Indices, names: Sequence[str], means: Mapping[str, float]
+) -> Floats:
+    """Return what must be added to the scores of each group so that they give its mean."""
+    found = np.zeros(len(names))
+    for index, name in enumerate(names):
+        here = raw[groups == index]
+        if len(here) >= 20:  # below, the offset is not worth fitting
+            found[index] = crossing(lambda o: float(mean_of(here + o).mean()), means[name], -30, 30)  # noqa: B023
+    return found
 
 
 def calibrate(scores: Floats, categories: Indices, kinds: Indices) -> tuple[Floats, Floats]:
     """Return the offsets by category, shape (47,), and by seller type, shape (3,)."""
-    figures = reference().raw
-    by_category = np.zeros(len(CATEGORIES))
-    by_kind = np.zeros(len(SELLER_TYPES))
+    figures, by_kind = reference().raw, np.zeros(len(SELLER_TYPES))
+    of_category, of_kind = figures["mean_target_by_category"], figures["mean_target_by_user_type"]
     for _ in range(8):
-        for index, name in enumerate(CATEGORIES):
-            here = categories == index
-            if here.sum() >= 20:  # below, the offset is not worth fitting
-                by_category[index] = offset_for(
-                    scores[here] + by_kind[kinds[here]],
-                    figures["mean_target_by_category"][name],
-                )
-        for kind, name in enumerate(SELLER_TYPES):
-            here = kinds == kind
-            by_kind[kind] = offset_for(
-                scores[here] + by_category[categories[here]],
-                figures["mean_target_by_user_type"][name],
-            )
+        by_category = offsets(scores + by_kind[kinds], categories, CATEGORIES, of_category)
+        by_kind = offsets(scores + by_category[categories], kinds, SELLER_TYPES, of_kind)
     return by_category, by_kind
 
 
@@ -87,29 +82,23 @@ def small_part_for(means: Floats, parent: int, zero_share: float) -> float:
 
 def main() -> None:
     """Calibrate, and say what noise floor comes out."""
-    parser = program_parser("demo_calibration", __doc__, "--rows 3000000", writes=False)
+    parser = program_parser("demo_calibration", __doc__, "--rows 3000000")
     parser.add_argument("--rows", type=int, default=3_000_000)
     scores, categories, kinds = sample(parser.parse_args().rows)
     by_category, by_kind = calibrate(scores, categories, kinds)
     means = mean_of(scores + by_category[categories] + by_kind[kinds])
     parents = PARENT_OF_CATEGORY[categories]
-    small = {
-        name: round(small_part_for(means[parents == i], i, shape["zero_share"]), 4)
-        for i, (name, shape) in enumerate(PARENTS.items())
+    small = [
+        small_part_for(means[parents == parent], parent, shape["zero_share"])
+        for parent, shape in enumerate(PARENTS.values())
+    ]
+    found = {
+        "category": dict(zip(CATEGORIES, by_category.round(4).tolist(), strict=True)),
+        "seller_type": dict(zip(SELLER_TYPES, by_kind.round(4).tolist(), strict=True)),
+        "small_part": dict(zip(PARENTS, np.round(small, 4).tolist(), strict=True)),
     }
-    write_json(
-        Path(demand.demo.__file__).parent / "calibration.json",
-        {
-            "category": _named(CATEGORIES, by_category),
-            "seller_type": _named(SELLER_TYPES, by_kind),
-            "small_part": small,
-        },
-    )
+    write_json(Path(demand.demo.__file__).parent / "calibration.json", found)
     print(f"mean {means.mean():.4f}, standard deviation of the true mean {means.std():.4f}")
-
-
-def _named(names: tuple[str, ...], offsets: Floats) -> dict[str, float]:
-    return {name: round(float(x), 4) for name, x in zip(names, offsets, strict=True)}
 
 
 if __name__ == "__main__":

@@ -8,20 +8,18 @@ real ads. Exit status 0 where all lie within their tolerances, 1 where one does 
 
 from __future__ import annotations
 
-import argparse
 import sys
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterator
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 
 from benchmarks.quality_folds import Entry, cross_validate, seller_folds
-from benchmarks.quality_peers import LightGBMPeer, MeanModel, RidgePeer, Settings, plain
+from benchmarks.quality_peers import CATEGORY_MEANS, MEAN, LightGBMPeer, RidgePeer, Settings
 from benchmarks.report import Grid, Report, Say, program_parser, run
 from demand.data.reading import read_ads
 from demand.demo import generate, noise_floor
-from demand.evaluation.baselines import CategoryMeans
 from demand.evaluation.metrics import rmse
 from demand.schema.columns import TARGET
 from demand.schema.population import reference
@@ -33,162 +31,136 @@ STANDARD_ERRORS = 3.0
 # The shapes that the generator follows (price quantiles by category, sequence numbers) were
 # measured on samples of this size, not on the whole file.
 SAMPLE_ROWS = 11_000
+Figures = dict[str, float] | pd.Series
 # What the searches of benchmarks.quality choose on real ads, or near it.
 RIDGE, LIGHTGBM = Settings({"alpha": 40.0}), Settings(rounds=200)
 PEERS = [
-    Entry("mean", "mean", plain("mean", lambda _: MeanModel())),
-    Entry("categories", "category means", plain("categories", lambda _: CategoryMeans())),
-    Entry("ridge", "ridge on TF-IDF", plain("ridge", lambda _: RidgePeer(RIDGE))),
-    Entry("lightgbm", "LightGBM", plain("lightgbm", lambda _: LightGBMPeer(LIGHTGBM))),
+    MEAN,
+    CATEGORY_MEANS,
+    Entry("ridge", "ridge on TF-IDF", lambda _: lambda _: RidgePeer(RIDGE)),
+    Entry("lightgbm", "LightGBM", lambda _: lambda _: LightGBMPeer(LIGHTGBM)),
 ]
 
 
-@dataclass(frozen=True)
-class Comparison:
-    """One figure of both; ``demo`` must lie within ``tolerance`` of ``real``."""
+def compare(
+    group: str, real: Figures, demo: Figures, tolerance: pd.Series | float = 0.0
+) -> pd.DataFrame:
+    """Return a row a figure that both have by its name: ``demo`` must be near to ``real``.
 
-    group: str
-    figure: str
-    real: float
-    demo: float
-    tolerance: float = TOLERANCE
-
-    @property
-    def passed(self) -> bool:
-        """Whether the two are near enough."""
-        return bool(abs(self.demo - self.real) <= self.tolerance)
+    The columns are group, figure, real, demo, difference, tolerance, of at least
+    :data:`TOLERANCE`, and passed.
+    """
+    known = {"real": pd.Series(real), "demo": pd.Series(demo)}
+    table = pd.concat(known, axis=1, join="inner").rename_axis("figure")
+    table["difference"] = table["demo"] - table["real"]
+    table["tolerance"] = np.maximum(tolerance, TOLERANCE)
+    table["passed"] = table["difference"].abs() <= table["tolerance"]
+    return table.assign(group=group).reset_index()
 
 
 def compare_errors(
     demo: pd.DataFrame, real: pd.DataFrame, folds: int, peers: list[Entry] | None = None
-) -> list[Comparison]:
-    """Return the peers' cross-validated RMSE on both sets of ads."""
+) -> pd.DataFrame:
+    """Compare the peers' cross-validated RMSE on both sets of ads."""
     errors = []
     for ads in (real, demo):
-        fold = seller_folds(ads["user_id"], folds, 0)
-        outcomes = cross_validate(peers or PEERS, ads, fold)
+        outcomes = cross_validate(peers or PEERS, ads, seller_folds(ads["user_id"], folds, 0))
         errors.append({o.entry.name: rmse(ads[TARGET], o.predicted[0]) for o in outcomes})
-    return [Comparison("RMSE", name, error, errors[1][name]) for name, error in errors[0].items()]
+    return compare("", errors[0], errors[1])
 
 
-def compare_shapes(ads: pd.DataFrame) -> list[Comparison]:
+def compare_shapes(ads: pd.DataFrame) -> pd.DataFrame:
     """Compare many demo ads with the published figures of the whole ``train.csv``."""
-    missing = [
-        Comparison("missing", column, real, float(ads[column].isna().mean()))
-        for column, real in reference().missing_share.items()
-    ]
-    return [*_shares(ads), *missing, *_target(ads), *_means(ads), *_quantiles(ads)]
+    missing = compare("missing", reference().missing_share, ads.isna().mean())
+    shapes = [*_shares(ads), missing, _target(ads[TARGET]), *_means(ads), *_quantiles(ads)]
+    return pd.concat(shapes, ignore_index=True)
 
 
-def _shares(ads: pd.DataFrame) -> Iterator[Comparison]:
+def _shares(ads: pd.DataFrame) -> Iterator[pd.DataFrame]:
+    dated = ads.assign(date=ads["activation_date"].dt.strftime("%Y-%m-%d"))
+    for column, counts in {**reference().counts, "date": reference().raw["dates"]}.items():
+        real = pd.Series(counts) / sum(counts.values())
+        demo = dated[column].value_counts(normalize=True).reindex(real.index, fill_value=0.0)
+        yield compare(f"share of {column}", real, demo)
+
+
+def _target(target: pd.Series) -> pd.DataFrame:
+    figures = reference().raw["describe"][TARGET]
+    real = {"mean": figures["mean"], "std": figures["std"]}
+    real |= {"share of 0": figures["zero_share"], "share of 1": figures["one_share"]}
+    demo = {"mean": target.mean(), "std": target.std()}
+    demo |= {f"share of {value}": (target == value).mean() for value in (0, 1)}
+    for level, share in figures["share_ge"].items():
+        real[f"share >= {level}"] = share
+        demo[f"share >= {level}"] = (target >= float(level)).mean()
+    return compare("target", real, demo)
+
+
+def _means(ads: pd.DataFrame) -> Iterator[pd.DataFrame]:
     known = reference()
-    dates: Mapping[str, int] = known.raw["dates"]
-    days = ads["activation_date"].dt.strftime("%Y-%m-%d")
-    for name, column, counts in (
-        ("region", ads["region"], known.regions),
-        ("category_name", ads["category_name"], known.category_counts),
-        ("user_type", ads["user_type"], known.user_types),
-        ("date", days, dates),
+    for column, means in (
+        ("category_name", known.raw["mean_target_by_category"]),
+        ("user_type", known.raw["mean_target_by_user_type"]),
     ):
-        shares = column.value_counts(normalize=True)
-        for value, rows in counts.items():
-            real = rows / sum(counts.values())
-            yield Comparison(f"share of {name}", value, real, float(shares.get(value, 0.0)))
+        groups = ads.groupby(column)[TARGET]
+        rows, residuals = groups.size(), ads[TARGET] - groups.transform("mean")
+        # Of the difference of two means, with the demo ads clustered by seller.
+        by_seller = residuals.groupby([ads[column], ads["user_id"]]).sum()
+        variance = (by_seller**2).groupby(level=0).sum() / rows**2
+        error = (variance * (1.0 + rows / pd.Series(known.counts[column]))) ** 0.5
+        group = f"mean target by {column}"
+        yield compare(group, means, groups.mean(), STANDARD_ERRORS * error)
 
 
-def _target(ads: pd.DataFrame) -> Iterator[Comparison]:
-    figures, target = reference().raw["describe"][TARGET], ads[TARGET]
-    yield Comparison("target", "mean", figures["mean"], float(target.mean()))
-    yield Comparison("target", "std", figures["std"], float(target.std()))
-    for name, value in (("zero_share", 0.0), ("one_share", 1.0)):
-        share = float((target == value).mean())
-        yield Comparison("target", f"share of {value:.0f}", figures[name], share)
-    for level, real in figures["share_ge"].items():
-        share = float((target >= float(level)).mean())
-        yield Comparison("target", f"share >= {level}", real, share)
-
-
-def _means(ads: pd.DataFrame) -> Iterator[Comparison]:
+def _quantiles(ads: pd.DataFrame) -> Iterator[pd.DataFrame]:
     known = reference()
-    for column, means, counts in (
-        ("category_name", known.raw["mean_target_by_category"], known.category_counts),
-        ("user_type", known.raw["mean_target_by_user_type"], known.user_types),
-    ):
-        for name, real in means.items():
-            group = ads[ads[column] == name]
-            if len(group):
-                tolerance = max(TOLERANCE, STANDARD_ERRORS * _error_of_mean(group, counts[name]))
-                demo = float(group[TARGET].mean())
-                yield Comparison(f"mean target by {column}", name, real, demo, tolerance)
-
-
-def _error_of_mean(ads: pd.DataFrame, real_rows: int) -> float:
-    """Return the standard error of the difference of two means, ads clustered by seller."""
-    residuals = ads[TARGET] - ads[TARGET].mean()
-    by_seller = residuals.groupby(ads["user_id"]).sum()
-    clustered = float((by_seller**2).sum()) / len(ads) ** 2
-    return float((clustered * (1.0 + len(ads) / real_rows)) ** 0.5)
-
-
-def _quantiles(ads: pd.DataFrame) -> Iterator[Comparison]:
-    """Compare quantiles by their level: the share of demo ads up to the real quantile."""
-    figures = reference().raw
     for column in ("item_seq_number", "image_top_1", "price"):
+        figures = known.raw["describe"][column]
+        quantiles = {n: figures[f"p{n}"] for n in (25, 50, 75) if f"p{n}" in figures}
         values = ads[column].dropna()
-        for name, level in (("p25", 0.25), ("p50", 0.50), ("p75", 0.75)):
-            if (quantile := figures["describe"][column].get(name)) is not None:
-                error = (level * (1 - level) / SAMPLE_ROWS) ** 0.5
-                figure = f"{column} {name} = {quantile}"
-                yield _level("level of quantile", figure, values, quantile, level, error)
-    total = sum(reference().category_counts.values())
-    known = figures["price_quantiles_by_category"]
-    for name, quantiles in known.items():
-        values = ads.loc[ads["category_name"] == name, "price"].dropna()
-        if values.empty:
-            continue
-        sampled = SAMPLE_ROWS * reference().category_counts[name] / total
-        for level, quantile in zip((0.05, 0.25, 0.5, 0.75, 0.95), quantiles, strict=True):
-            error = (level * (1 - level) * (1 / len(values) + 1 / sampled)) ** 0.5
-            figure = f"{name} p{100 * level:.0f} = {quantile:.0f}"
+        yield _levels("level of quantile", column, values, quantiles, 1 / SAMPLE_ROWS)
+    for category, known_prices in known.raw["price_quantiles_by_category"].items():
+        values = ads.loc[ads["category_name"] == category, "price"].dropna()
+        if len(values):
+            sampled = SAMPLE_ROWS * known.category_counts[category] / known.raw["rows"]
+            inverse_rows = 1 / len(values) + 1 / sampled
+            quantiles = dict(zip((5, 25, 50, 75, 95), known_prices, strict=True))
             group = "level of price quantile by category"
-            yield _level(group, figure, values, quantile, level, error)
+            yield _levels(group, category, values, quantiles, inverse_rows)
 
 
-def _level(
-    group: str, figure: str, values: pd.Series, quantile: float, level: float, error: float
-) -> Comparison:
-    """Compare a level with the share up to its quantile; of a pile on it, what fits best."""
-    below, up_to = float((values < quantile).mean()), float((values <= quantile).mean())
-    tolerance = max(TOLERANCE, STANDARD_ERRORS * error)
-    return Comparison(group, figure, level, min(max(level, below), up_to), tolerance)
+def _levels(
+    group: str, name: str, values: pd.Series, quantiles: dict[int, float], inverse_rows: float
+) -> pd.DataFrame:
+    """Compare quantiles, by percent, by their level: the share of demo ads up to the real one.
+
+    Of a pile on it, what fits best.
+    """
+    names = [f"{name} p{percent} = {quantile:.0f}" for percent, quantile in quantiles.items()]
+    level, ordered = pd.Series(quantiles.keys(), names) / 100, np.sort(values)
+    below, up_to = (
+        np.searchsorted(ordered, [*quantiles.values()], side) / len(values)
+        for side in ("left", "right")
+    )
+    error = (level * (1 - level) * inverse_rows) ** 0.5
+    return compare(group, level, level.clip(below, up_to), STANDARD_ERRORS * error)
 
 
-def grid_of(comparisons: list[Comparison], title: str) -> Grid:
-    """Return a table with one line a figure."""
-    rows = [
-        (
-            each.figure if each.group == "RMSE" else f"{each.group}: {each.figure}",
-            each.real,
-            each.demo,
-            each.demo - each.real,
-            each.tolerance,
-            "pass" if each.passed else "FAIL",
-        )
-        for each in comparisons
-    ]
-    columns = {"figure": "", "real": ".4f", "demo": ".4f", "difference": "+.4f"}
-    return Grid(title, {**columns, "tolerance": ".4f", "passed": ""}, rows)
+def grid_of(table: pd.DataFrame, title: str) -> Grid:
+    """Return a line a figure."""
+    names = (table["group"] + ": " + table["figure"]).str.removeprefix(": ")
+    passed = table["passed"].map({True: "pass", False: "FAIL"})
+    columns = {"real": ".4f", "demo": ".4f", "difference": "+.4f", "tolerance": ".4f"}
+    rows = pd.concat([names, table[[*columns]], passed], axis=1).to_numpy().tolist()
+    return Grid(title, {"figure": "", **columns, "passed": ""}, rows)
 
 
-def worst_of_each(comparisons: list[Comparison]) -> list[Comparison]:
+def worst_of_each(table: pd.DataFrame) -> pd.DataFrame:
     """Return all that failed, all of small groups, and the worst of each large group."""
-    shown = []
-    for group in dict.fromkeys(item.group for item in comparisons):
-        members = [item for item in comparisons if item.group == group]
-        worst = max(members, key=lambda item: abs(item.demo - item.real) / item.tolerance)
-        few = len(members) <= 15
-        shown += [item for item in members if few or not item.passed or item is worst]
-    return shown
+    few = table.groupby("group")["figure"].transform("size") <= 15
+    error = table["difference"].abs() / table["tolerance"]
+    worst = error == error.groupby(table["group"]).transform("max")
+    return table[few | worst | ~table["passed"]]
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -202,26 +174,25 @@ def main(arguments: list[str] | None = None) -> int:
     return run(parser, arguments, measure)
 
 
-def measure(options: argparse.Namespace, say: Say) -> Report:
+def measure(data: Path, rows: int, folds: int, seed: int, shape_rows: int, say: Say) -> Report:
     """Compare, and return all tables; nothing may lie outside its tolerance."""
-    real, demo = read_ads(options.data).frame, generate(options.rows, options.seed)
+    real, demo = read_ads(data).frame, generate(rows, seed)
     say("training the peers on both")
-    errors = compare_errors(demo, real, options.folds)
+    errors = compare_errors(demo, real, folds)
     say("counting demo ads")
-    shapes = compare_shapes(generate(options.shape_rows, options.seed))
-    failed = [item for item in (*errors, *shapes) if not item.passed]
-    floor = noise_floor(options.rows, options.seed)
+    shapes = compare_shapes(generate(shape_rows, seed))
+    passed = [*errors["passed"], *shapes["passed"]]
     said = (
-        f"Noise floor {floor:.4f}. {len(errors) + len(shapes)} figures compared, "
-        f"{len(failed)} outside their tolerance."
+        f"Noise floor {noise_floor(rows, seed):.4f}. {len(passed)} figures "
+        f"compared, {passed.count(False)} outside their tolerance."
     )
-    sizes = f"{len(real)} real and {options.rows} demo ads, {options.folds} folds"
-    figures = f"figures of {options.shape_rows} demo ads"
+    sizes = f"{len(real)} real and {rows} demo ads, {folds} folds"
+    figures = f"figures of {shape_rows} demo ads"
     grids = [
         grid_of(errors, f"RMSE on {sizes}"),
         grid_of(worst_of_each(shapes), f"Worst {figures}"),
     ]
-    every, status = [grid_of(shapes, f"All {figures}")], int(bool(failed))
+    every, status = [grid_of(shapes, f"All {figures}")], int(not all(passed))
     return Report("demo_fidelity", {}, said, grids, every, status=status, summary=said)
 
 

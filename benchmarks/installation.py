@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import contextlib
 import io
-import json
 import os
 import signal
 import socket
@@ -16,9 +15,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +25,7 @@ import yaml
 from demand.demo import generate
 from demand.errors import ServingError
 from demand.schema.columns import TARGET
-from demand.serving.client import Response, fetch
+from demand.serving.client import Endpoint
 from demand.workspace.workspace import PROJECT_ROOT
 
 PREDICT, INVOCATIONS = "/predict", "/invocations"
@@ -136,38 +133,35 @@ class Installation:
         finally:
             self._run("-m cli.main stop")
 
-    def api(self) -> AbstractContextManager[Server]:
+    def api(self) -> contextlib.AbstractContextManager[Server]:
         """Run ``demand api``; yield once it has answered."""
-        port = _free_port()
-        return self._server(f"-m cli.main api --port {port}", port, PREDICT)
+        return self._server("-m cli.main api", PREDICT)
 
-    def empty(self) -> AbstractContextManager[Server]:
+    def empty(self) -> contextlib.AbstractContextManager[Server]:
         """Run ``mlflow models serve`` of a model that does nothing, with the signature of ours."""
-        port = _free_port()
-        command = f"-m mlflow models serve --env-manager local --port {port} --model-uri "
-        return self._server(command + str(self._empty_model), port, INVOCATIONS)
-
-    @contextlib.contextmanager
-    def _server(self, command: str, port: int, path: str) -> Iterator[Server]:
-        """Run Python, which serves; yield once it has answered."""
-        address = f"http://127.0.0.1:{port}"
-        with self._program(command, address + path) as (process, start_s):
-            yield Server(address, lambda: [process, *process.children(recursive=True)], start_s)
-
-    @cached_property
-    def _empty_model(self) -> Path:
         import mlflow
 
-        folder, ours = self.folder / "empty", next(self.home.rglob("MLmodel")).parent
-        # It advises types and an example, which our signature stands for, and heeds no filter.
-        with contextlib.redirect_stderr(io.StringIO()):
-            mlflow.pyfunc.save_model(
-                str(folder),
-                python_model=str(Path(__file__).with_name("serving_empty.py")),
-                signature=mlflow.models.Model.load(str(ours)).signature,
-                pip_requirements=["mlflow"],
-            )
-        return folder
+        folder = self.folder / "empty"
+        if not folder.exists():
+            ours = next(self.home.rglob("MLmodel")).parent
+            # It advises types and an example, which our signature stands for, and heeds no filter.
+            with contextlib.redirect_stderr(io.StringIO()):
+                mlflow.pyfunc.save_model(
+                    str(folder),
+                    python_model=str(Path(__file__).with_name("serving_empty.py")),
+                    signature=mlflow.models.Model.load(str(ours)).signature,
+                    pip_requirements=["mlflow"],
+                )
+        command = f"-m mlflow models serve --env-manager local --model-uri {folder}"
+        return self._server(command, INVOCATIONS)
+
+    @contextlib.contextmanager
+    def _server(self, command: str, path: str) -> Iterator[Server]:
+        """Run Python, which serves on a free port; yield once it has answered."""
+        port = _free_port()
+        address = f"http://127.0.0.1:{port}"
+        with self._program(f"{command} --port {port}", address + path) as (process, start_s):
+            yield Server(address, lambda: [process, *process.children(recursive=True)], start_s)
 
     def _config(self, seed: int) -> Path:
         path = self.folder / f"training-{seed}.yaml"
@@ -198,11 +192,8 @@ class Installation:
                 start_new_session=True,
             )
         try:
-            while url and not _answers(url):
-                late = time.perf_counter() > begun + _START_S
-                if late or process.poll() not in (None, 0):
-                    raise ServingError(f"`python {command}` does not answer: {self._said()}")
-                time.sleep(_POLL_S)
+            if url and not await_answer(url, _START_S, lambda: process.poll() not in (None, 0)):
+                raise ServingError(f"`python {command}` does not answer: {self._said()}")
             yield process, time.perf_counter() - begun
         finally:
             with contextlib.suppress(psutil.Error):
@@ -230,8 +221,7 @@ def new_ads(rows: int) -> Ads:
     """Return ads to ask about, that no model was trained on, as a caller would write them."""
     ads = generate(rows, _ADS_SEED).drop(columns=[TARGET, "item_id"])
     ads["activation_date"] = ads["activation_date"].dt.strftime("%Y-%m-%d")
-    records: Ads = json.loads(ads.to_json(orient="records"))
-    return [{name: cell for name, cell in ad.items() if cell is not None} for ad in records]
+    return [{str(name): cell for name, cell in ad.dropna().items()} for _, ad in ads.iterrows()]
 
 
 def body_for(path: str, ads: Ads) -> Any:
@@ -241,15 +231,19 @@ def body_for(path: str, ads: Ads) -> Any:
     return ads[0] if len(ads) == 1 else ads
 
 
-def ask(url: str, ads: Ads) -> Response:
-    """Send ads to a route, whatever it answers."""
-    body = body_for(PREDICT if url.endswith(PREDICT) else INVOCATIONS, ads)
-    return fetch("POST", url, json.dumps(body).encode(), headers=JSON, timeout_s=_START_S)
+def answers(url: str, ads: Ads) -> list[float]:
+    """Return the probabilities that a server gives; ServingError where it gives none."""
+    with Endpoint(url) as endpoint:
+        return endpoint.ask(ads).answers
 
 
-def _answers(url: str) -> bool:
-    with contextlib.suppress(ServingError):
-        return ask(url, [_AD]).status == 200
+def await_answer(url: str, seconds: float, failed: Callable[[], bool] = lambda: False) -> bool:
+    """Wait until a server answers, or something failed; return whether it did in time."""
+    until = time.perf_counter() + seconds
+    while time.perf_counter() < until and not failed():
+        with contextlib.suppress(ServingError):
+            return bool(answers(url, [_AD]))
+        time.sleep(_POLL_S)
     return False
 
 

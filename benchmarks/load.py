@@ -15,25 +15,26 @@ import resource
 import shutil
 import ssl
 import subprocess
-import threading
+import tempfile
 import time
-from collections.abc import Callable, Iterator, Mapping
-from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
 import httpx
 import pandas as pd
 
-from benchmarks.installation import INVOCATIONS, JSON, Ads, body_for
+from benchmarks.installation import INVOCATIONS, JSON, PREDICT, Ads, body_for
 from demand.errors import ServingError
 
 # A server that is silent for longer is down, not busy.
 _SILENT_S = 60
 COLUMNS = ("path", "ad", "due", "ended", "status", "version", "probability", "failure")
 _ANSWER_S = 90.0
-# For the load to be there when its first request is due.
+# For the bodies to be there when the first request is due.
 _HEAD_START_S = 0.5
 # Requests of a route that may wait at a time; the next one is sent later than it is due.
 _CALLERS = 128
@@ -72,18 +73,20 @@ class Load:
 
 
 def wrk(
-    url: str, bodies: Path, word: str, connections: int, seconds: int, *, all_good: bool = True
+    url: str, parts: Iterable[Ads], connections: int, seconds: int, *, all_good: bool = True
 ) -> Load:
-    """Post bodies in turn over kept connections, which ask again as soon as they are answered.
+    """Post parts of ads in turn over kept connections, which ask again once they are answered.
 
-    The file of bodies has one of JSON a line. Of status 200 must be every answer where
-    ``all_good`` is asked for, and it must hold ``word``.
+    Of status 200 must be every answer where ``all_good`` is asked for, and hold probabilities.
 
     Raises
     ------
     ServingError
         ``wrk`` is missing or failed, or an answer is not as it must be.
     """
+    path, word = PREDICT, "deal_probability"
+    if url.endswith(INVOCATIONS):
+        path, word = INVOCATIONS, "predictions"
     if shutil.which("wrk") is None:
         raise ServingError("wrk is missing: `apt-get install wrk` (macOS: `brew install wrk`)")
     # A connection is a descriptor.
@@ -91,8 +94,11 @@ def wrk(
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
     command = f"wrk --threads 1 --connections {connections} --duration {seconds}s".split()
     command += ["--timeout", f"{_SILENT_S}s", "--script", str(Path(__file__).with_name("wrk.lua"))]
-    command += [url, "--", str(bodies), word]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    with tempfile.NamedTemporaryFile("w") as bodies:
+        bodies.writelines(json.dumps(body_for(path, part)) + "\n" for part in parts)
+        bodies.flush()
+        command += [url, "--", bodies.name, word]
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
     last = done.stdout.rstrip().rpartition("\n")[2]
     if done.returncode or not last.startswith("{"):
         raise ServingError(f"wrk failed at {url}: {(done.stderr or done.stdout)[-500:]}")
@@ -102,6 +108,11 @@ def wrk(
     if load.wrong or (all_good and (load.lost or set(statuses) != {200})):
         raise ServingError(f"{url} does not answer all with {word}: {load}")
     return load
+
+
+def sleep_until(moment: float) -> None:
+    """Wait for a moment by :func:`time.monotonic`."""
+    time.sleep(max(0.0, moment - time.monotonic()))
 
 
 @contextlib.contextmanager
@@ -119,29 +130,24 @@ def steady_load(
         and probability (missing where it failed), and the failure (missing after a 200).
     """
     context = multiprocessing.get_context("spawn")
-    with context.Manager() as manager, ProcessPoolExecutor(1, context) as pool:
-        pool.submit(_imported).result()
-        started, stop = time.monotonic() + _HEAD_START_S, manager.Event()
-        running = pool.submit(_ask_all, address, ads, dict(rates), started, stop)
+    here, there = context.Pipe()
+    process = context.Process(target=_ask_all, args=(address, ads, dict(rates), there))
+    process.start()
+    there.close()
 
-        def journal() -> pd.DataFrame:
-            stop.set()
-            return pd.DataFrame(running.result(), columns=COLUMNS).sort_values("ended")
+    def journal() -> pd.DataFrame:
+        here.send("stop")
+        return pd.DataFrame(here.recv(), columns=COLUMNS).sort_values("ended")
 
-        try:
-            yield started, journal
-        finally:
-            stop.set()
-            running.exception()
-
-
-def _imported() -> None:
-    """Do nothing: once this returns, its process has imported what the load needs."""
+    try:
+        yield here.recv(), journal
+    finally:
+        process.terminate()
+        process.join()
 
 
-def _ask_all(
-    address: str, ads: Ads, rates: dict[str, float], started: float, stop: threading.Event
-) -> list[tuple[Any, ...]]:
+def _ask_all(address: str, ads: Ads, rates: dict[str, float], parent: Connection) -> None:
+    """Tell when the load begins; ask until something is told, then tell what became of it."""
     rows: list[tuple[Any, ...]] = []
     # It sends nothing again, so that no failure is hidden.
     client = httpx.Client(
@@ -161,15 +167,17 @@ def _ask_all(
         bodies = [json.dumps(body_for(path, [ad])).encode() for ad in ads]
         number = 0
         with ThreadPoolExecutor(_CALLERS) as pool:
-            while not stop.is_set():
+            while not parent.poll():
                 due, ad = started + number / rates[path], number % len(ads)
-                time.sleep(max(0.0, due - time.monotonic()))
+                sleep_until(due)
                 pool.submit(ask, path, bodies[ad], ad, due)
                 number += 1
 
+    started = time.monotonic() + _HEAD_START_S
+    parent.send(started)
     with client, ThreadPoolExecutor(len(rates)) as pool:
         list(pool.map(ask_steadily, rates))
-    return rows
+    parent.send(rows)
 
 
 def _said(
@@ -182,14 +190,11 @@ def _said(
         status, content = answer.status_code, answer.json()
         if status != 200:
             why = content.get("detail") or content.get("message")
-            return status, None, None, f"status {status}: {why}"[:_CAUSE_MAX]
-        if url.endswith(INVOCATIONS):
-            return (
-                200,
-                answer.headers["demand-model-version"],
-                float(content["predictions"][0]),
-                None,
-            )
-        return 200, content["model_version"], float(content["deal_probability"]), None
+        elif url.endswith(INVOCATIONS):
+            version = answer.headers["demand-model-version"]
+            return status, version, float(content["predictions"][0]), None
+        else:
+            return status, content["model_version"], float(content["deal_probability"]), None
     except (httpx.HTTPError, LookupError, AttributeError, TypeError, ValueError) as error:
-        return status, None, None, f"status {status}: {error!r}"[:_CAUSE_MAX]
+        why = repr(error)
+    return status, None, None, f"status {status}: {why}"[:_CAUSE_MAX]

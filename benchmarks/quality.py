@@ -2,13 +2,19 @@
 
 Cross-validates the mean, category means, the report's MLP, ridge, LightGBM, CatBoost and
 ours on the same folds of sellers; prints errors, costs, ours without each column,
-calibration and coverage, and writes them below benchmarks/results. Exit status 0, or 1
-where ours is worse than category means because the test ads lack a column.
+calibration and coverage, and writes them below benchmarks/results.
+
+RMSE: mean and standard deviation over the folds, then of all out-of-fold answers together.
+The intervals (95 %, paired bootstrap by seller) are of a model's RMSE less that of ours:
+positive where ours is better. Training: median seconds a fold, without the search of
+settings, which ran once inside the first fold's training ads. Prediction: in a batch of
+one fold, one thread. A model of several seeds is as slow and as large as all of them.
+
+Exit status 0, or 1 where ours is worse than category means because the test ads lack a column.
 """
 
 from __future__ import annotations
 
-import argparse
 import sys
 import textwrap
 import time
@@ -18,71 +24,38 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from matplotlib.figure import Figure
 from sklearn.metrics import mean_absolute_error
 
 from benchmarks.quality_folds import Entry, Outcome, cross_validate, seller_folds
-from benchmarks.quality_ours import VARIANTS, our_entries
-from benchmarks.quality_peers import peer_entries
-from benchmarks.report import Cell, Grid, Report, Say, drawing, program_parser, run, style
+from benchmarks.quality_ours import our_entries
+from benchmarks.quality_peers import CATEGORY_MEANS, peer_entries
+from benchmarks.report import Cell, Grid, Report, Say, program_parser, run
 from cli.terminal import whole_number
 from demand.config import TrainingConfig, load_config
 from demand.data.reading import read_ads
 from demand.errors import ConfigError
 from demand.evaluation import metrics
-from demand.evaluation.baselines import CategoryMeans
-from demand.evaluation.metrics import Floats, Integers, Interval, rmse
+from demand.evaluation.metrics import Floats, Integers, rmse
 from demand.evaluation.slices import measure_coverage
 from demand.model.calibration import fit_intervals
 from demand.model.predictor import parents_of
-from demand.reports.plots import FAINT, INK, OTHER
-from demand.reports.plots import OURS as OUR_COLOUR
 from demand.schema.columns import TARGET
 from demand.workspace.workspace import PROJECT_ROOT
 
-NOTES = (
-    "RMSE: mean and standard deviation over the folds, then of all out-of-fold answers together. "
-    "The intervals (95 %, paired bootstrap by seller) are of a model's RMSE less that of ours: "
-    "positive where ours is better. Training: median seconds a fold, without the search of "
-    "settings, which ran once inside the first fold's training ads. Prediction: in a batch of "
-    "one fold, one thread. A model of several seeds is as slow and as large as all of them."
-)
 COVERAGE_ROWS_MIN = 200  # of a parent category
 # Ours with one seed and averaged: everybody is compared with both that were trained.
 OURS = ("ours", "ours5")
-Versus = dict[str, dict[str, Interval]]
 
 
-def differences(outcomes: list[Outcome], ads: pd.DataFrame) -> Versus:
-    """Return the RMSE of each model less that of ours, by its key and the key of ours.
-
-    Positive: ours is better. Where every seed is a model by itself, it is the seed with the
-    median RMSE.
-    """
-    found: Versus = {}
-    for outcome in outcomes:
-        pooled = [rmse(ads[TARGET], answers) for answers in outcome.predicted]
-        median = outcome.predicted[int(np.argsort(pooled)[len(pooled) // 2])]
-        found[outcome.entry.key] = {
-            ours.entry.key: metrics.bootstrap_rmse(
-                ads[TARGET], median, ours.predicted[0], groups=ads["user_id"]
-            )
-            for ours in outcomes
-            if ours.entry.key in OURS and ours is not outcome
-        }
-    return found
-
-
-def score_grid(outcomes: list[Outcome], ads: pd.DataFrame, fold: Integers, versus: Versus) -> Grid:
+def score_grid(outcomes: list[Outcome], ads: pd.DataFrame, fold: Integers) -> Grid:
     """Return a line a model: errors, distance to ours, and costs.
 
     RMSE by fold has its mean and a sample's standard deviation; RMSE, MAE and the expected
     calibration error (ten bins of equal count) are of all out-of-fold answers together.
     """
-    named = {outcome.entry.key: outcome.entry.name for outcome in outcomes}
-    ours = [key for key in OURS if key in named]
+    ours = [outcome for outcome in outcomes if outcome.entry.key in OURS]
     columns = {"model": "", "RMSE of folds": "", "RMSE": ".4f", "MAE": ".4f", "ECE": ".4f"}
-    columns |= {f"RMSE - {named[key]}": "" for key in ours}
+    columns |= {f"RMSE - {each.entry.name}": "" for each in ours}
     columns |= {"train s": ".1f", "µs/ad": ".1f", "KB": ",.0f", "search s": ",.0f"}
     rows: list[list[Cell]] = []
     for outcome in outcomes:
@@ -94,10 +67,10 @@ def score_grid(outcomes: list[Outcome], ads: pd.DataFrame, fold: Integers, versu
             _mean(figure, outcome.predicted, ads)
             for figure in (rmse, mean_absolute_error, metrics.expected_calibration_error)
         ]
-        intervals = [_interval(versus[outcome.entry.key].get(key)) for key in ours]
+        behind = [_difference(outcome, each, ads) for each in ours]
         spread = f"{np.mean(by_fold):.4f} ± {np.std(by_fold, ddof=1):.4f}"
         costs = [*outcome.costs.tolist(), outcome.search_s]
-        rows.append([outcome.entry.name, spread, *errors, *intervals, *costs])
+        rows.append([outcome.entry.name, spread, *errors, *behind, *costs])
     return Grid("Quality by model", columns, rows)
 
 
@@ -106,10 +79,19 @@ def _mean(figure: Callable[[Any, Any], float], predicted: Floats, ads: pd.DataFr
     return float(np.mean([figure(ads[TARGET], answers) for answers in predicted]))
 
 
-def _interval(interval: Interval | None) -> str | None:
-    if interval is None:
+def _difference(outcome: Outcome, ours: Outcome, ads: pd.DataFrame) -> str | None:
+    """Tell the RMSE of a model less that of ours, with its interval; positive: ours is better.
+
+    Where every seed is a model by itself, it is the seed with the median RMSE.
+    """
+    if outcome is ours:
         return None
-    return f"{interval.estimate:+.4f} ({interval.low:+.4f} … {interval.high:+.4f})"
+    pooled = [rmse(ads[TARGET], answers) for answers in outcome.predicted]
+    median = outcome.predicted[int(np.argsort(pooled)[len(pooled) // 2])]
+    estimate, low, high = metrics.bootstrap_rmse(
+        ads[TARGET], median, ours.predicted[0], groups=ads["user_id"]
+    )
+    return f"{estimate:+.4f} ({low:+.4f} … {high:+.4f})"
 
 
 def settings_grid(outcomes: list[Outcome]) -> Grid:
@@ -123,11 +105,8 @@ def missing_grid(outcome: Outcome, ads: pd.DataFrame, fold: Integers) -> Grid:
 
     A column passes where that is no worse than category means, learnt in the same folds.
     """
-    means = np.empty(len(ads))
-    for part in np.unique(fold):
-        here = fold == part
-        means[here] = CategoryMeans().fit(ads[~here]).predict(ads[here])
-    whole, bound = rmse(ads[TARGET], outcome.predicted[0]), rmse(ads[TARGET], means)
+    (means,) = cross_validate([CATEGORY_MEANS], ads, fold)
+    whole, bound = (rmse(ads[TARGET], each.predicted[0]) for each in (outcome, means))
     errors = {name: rmse(ads[TARGET], answers) for name, answers in outcome.without.items()}
     rows = [
         (name, error, error - whole, "pass" if error <= bound else "FAIL")
@@ -166,30 +145,8 @@ def coverage_grid(outcome: Outcome, ads: pd.DataFrame, fold: Integers) -> Grid:
     return Grid(title, {"parent category": "", "covered": ".1%"}, rows)
 
 
-def plot(outcomes: list[Outcome], ads: pd.DataFrame, versus: Versus) -> Figure:
-    """Draw each model's RMSE, and the interval of its difference to ours; lower is better."""
-    figure = drawing(7.2, 1.2 + 0.34 * len(outcomes))
-    axes = figure.add_subplot()
-    for outcome in reversed(outcomes):
-        key, name = outcome.entry.key, outcome.entry.name
-        error = _mean(rmse, outcome.predicted, ads)
-        for gap in list(versus[key].values())[:1]:
-            ends = [error - gap.estimate + gap.low, error - gap.estimate + gap.high]
-            axes.plot(ends, [name, name], color=FAINT, linewidth=4, solid_capstyle="round")
-        colour = OUR_COLOUR if key.startswith(OURS[0]) else OTHER
-        axes.plot([error], [name], "o", color=colour, markersize=6)
-        axes.annotate(f" {error:.4f}", (error, name), fontsize=8, color=INK, va="bottom")
-    axes.margins(x=0.12)
-    style(axes, "RMSE of all out-of-fold answers (lower is better); bar: 95 % interval beside ours")
-    return figure
-
-
 def measure(
-    ads: pd.DataFrame,
-    entries: list[Entry],
-    folds: int,
-    seed: int,
-    say: Say = lambda _: None,
+    ads: pd.DataFrame, entries: list[Entry], folds: int, seed: int, say: Say = lambda _: None
 ) -> Report:
     """Cross-validate entries on typed ads with their target, in folds drawn by ``seed``.
 
@@ -207,28 +164,25 @@ def measure(
     minutes = f"{(time.perf_counter() - started) / 60:.1f}"
     sizes = {"ads": len(ads), "sellers": sellers, "folds": folds, "seed": seed}
     about: dict[str, str | float] = {**sizes, "minutes": minutes}
-    versus = differences(outcomes, ads)
-    grids = [score_grid(outcomes, ads, fold, versus)]
+    grids = [score_grid(outcomes, ads, fold)]
     ours = [each for key in OURS for each in outcomes if each.entry.key == key]
     grids += [missing_grid(each, ads, fold) for each in ours[:1]]
     grids += [calibration_grid(each, ads) for each in ours]
     grids += [coverage_grid(each, ads, fold) for each in ours]
-    details, figure = [settings_grid(outcomes)], plot(outcomes, ads, versus)
     status = int(any("FAIL" in row for grid in grids for row in grid.rows))
-    return Report("quality", about, NOTES, grids, details, figure, status)
+    return Report("quality", about, __doc__, grids, [settings_grid(outcomes)], status)
 
 
 def chosen_entries(entries: list[Entry], keys: str | None) -> list[Entry]:
-    """Return the entries that a list of keys names; without one all but the variants.
+    """Return the entries that a list of keys names; without one all that are not optional.
 
     Raises
     ------
     ConfigError
         A key is unknown; all known ones are named.
     """
-    variants = {variant.key for variant in VARIANTS}
     if keys is None:
-        return [entry for entry in entries if entry.key not in variants]
+        return [entry for entry in entries if not entry.optional]
     asked = set(keys.replace(" ", "").split(","))
     known = [entry.key for entry in entries]
     if unknown := asked.difference(known):
@@ -251,7 +205,7 @@ def main(arguments: list[str] | None = None) -> int:
         "--data ../shared/avito/ads.csv",
         "--data ads.csv --models mean,ridge,ours --rows 2000",
     )
-    keys = [*(entry.key for entry in peer_entries()), *OURS, *(v.key for v in VARIANTS)]
+    keys = (entry.key for entry in [*peer_entries(), *our_entries(TrainingConfig())])
     models = textwrap.fill(", ".join(keys), 78, initial_indent="  ", subsequent_indent="  ")
     parser.epilog = f"models:\n{models}\n\n{parser.epilog}"
     add, config = parser.add_argument, PROJECT_ROOT / "configs" / "training.yaml"
@@ -261,14 +215,15 @@ def main(arguments: list[str] | None = None) -> int:
     add("--models", metavar="KEYS", help="only these, with commas (default: all but variants)")
     add("--rows", type=int, metavar="N", help="only as many ads, at random")
     add("--config", type=Path, default=config, help="of ours (default: configs/training.yaml)")
-    return run(parser, arguments, _measure, 180)
+    return run(parser, arguments, _measure)
 
 
-def _measure(options: argparse.Namespace, say: Say) -> Report:
-    config = load_config(options.config, TrainingConfig)
-    entries = chosen_entries([*peer_entries(), *our_entries(config)], options.models)
-    ads = subsample(read_ads(options.data).frame, options.rows, options.seed)
-    return measure(ads, entries, options.folds, options.seed, say)
+def _measure(
+    data: Path, folds: int, seed: int, models: str | None, rows: int | None, config: Path, say: Say
+) -> Report:
+    every = [*peer_entries(), *our_entries(load_config(config, TrainingConfig))]
+    entries = chosen_entries(every, models)
+    return measure(subsample(read_ads(data).frame, rows, seed), entries, folds, seed, say)
 
 
 if __name__ == "__main__":

@@ -6,9 +6,11 @@ target that is out of fold, by seller, so that no ad is described by its own ans
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pandas as pd
-from sklearn.base import TransformerMixin
+from sklearn.base import BaseEstimator, TransformerMixin
 from sklearn.compose import make_column_transformer
 from sklearn.decomposition import TruncatedSVD
 from sklearn.feature_extraction.text import TfidfVectorizer
@@ -26,21 +28,19 @@ INNER_FOLDS = 10
 CHAIN = ("parent_category_name", "category_name", "param_1", "param_2", "param_3")
 PARAMS = CHAIN[2:]
 
-# A statistic, the one it is shrunk towards (None: the overall mean), and its columns.
-STATISTICS: tuple[tuple[str, str | None, tuple[str, ...]], ...] = (
-    *(
-        (name, CHAIN[level - 1] if level else None, CHAIN[: level + 1])
-        for level, name in enumerate(CHAIN)
-    ),
+ALL = "all"
+# A statistic, the one it is shrunk towards (ALL: the mean of all ads), and its columns.
+STATISTICS: tuple[tuple[str, str, tuple[str, ...]], ...] = (
+    *((name, (ALL, *CHAIN)[level], CHAIN[: level + 1]) for level, name in enumerate(CHAIN)),
     ("user_type", "category_name", ("category_name", "user_type")),
     ("price", "param_1", ("category_name", "price_bin")),
     ("param_1_price", "price", ("category_name", "param_1", "price_bin")),
-    ("image", None, ("image_top_1",)),
+    ("image", ALL, ("image_top_1",)),
     ("category_image", "param_1", ("category_name", "image_top_1")),
-    ("region", None, ("region",)),
+    ("region", ALL, ("region",)),
     ("city", "region", ("region", "city")),
     ("category_region", "category_name", ("category_name", "region")),
-    ("word", None, ("title_word",)),
+    ("word", ALL, ("title_word",)),
     ("category_word", "param_1", ("category_name", "title_word")),
 )
 
@@ -60,7 +60,7 @@ class AdNumbers(TransformerMixin):  # type: ignore[misc]
 
     GROUPS = (CHAIN[1:2], CHAIN[1:3], CHAIN[1:4])
 
-    def fit(self, ads: pd.DataFrame) -> AdNumbers:
+    def fit(self, ads: pd.DataFrame, _: None = None) -> AdNumbers:
         """Learn the medians."""
         price = np.log1p(ads["price"])
         self.medians_ = [price.groupby(joined(ads, group)).median() for group in self.GROUPS]
@@ -107,57 +107,59 @@ def _plain_numbers(ads: pd.DataFrame) -> list[pd.Series]:
     ]
 
 
-class TargetStatistics:
+def out_of_fold(model: Any, inputs: Any, ads: pd.DataFrame) -> Floats:
+    """Fit a model to all ads; return what it answers to each if its seller is not among them."""
+    targets = ads[TARGET].to_numpy(dtype=np.float64)
+    parts = PredefinedSplit(seller_folds(ads["user_id"], INNER_FOLDS, SEED))
+    answers: Floats = cross_val_predict(model, inputs, targets, cv=parts)
+    model.fit(inputs, targets)
+    return answers
+
+
+class TargetStatistics(BaseEstimator):  # type: ignore[misc]
     """Means of the target by :data:`STATISTICS`, each shrunk towards the one above it.
 
-    The mean above has the weight of ``shrinkage`` ads.
+    The mean above has the weight of ``shrinkage`` ads. As an estimator it takes the groups of
+    each ad, a column a statistic; as an encoder the ads themselves.
     """
 
     def __init__(self, shrinkage: float = 15.0) -> None:
         self.shrinkage = shrinkage
 
-    def fit_transform(self, ads: pd.DataFrame) -> Floats:
+    def fit_transform(self, ads: pd.DataFrame, _: None = None) -> Floats:
         """Learn from all ads; return their statistics out of fold, shape (rows, 15)."""
-        keys, targets = self._keys(ads), ads[TARGET].to_numpy(dtype=np.float64)
-        fold = seller_folds(ads["user_id"], INNER_FOLDS, SEED)
-        found = np.empty((len(ads), len(STATISTICS)))
-        for number in np.unique(fold):
-            known, asked = np.flatnonzero(fold != number), np.flatnonzero(fold == number)
-            self._fit(keys.iloc[known], targets[known])
-            found[asked] = self._look_up(keys.iloc[asked])
-        self._fit(keys, targets)
-        return found
+        return out_of_fold(self, _groups(ads), ads)
 
     def transform(self, ads: pd.DataFrame) -> Floats:
         """Return the statistics of new ads, shape (rows, 15)."""
-        return self._look_up(self._keys(ads))
+        return self.predict(_groups(ads))
 
-    @staticmethod
-    def _keys(ads: pd.DataFrame) -> pd.DataFrame:
-        """Return the group of each ad, a column a statistic."""
-        known = ads.assign(
-            price_bin=np.floor(1.5 * np.log1p(ads["price"])),
-            title_word=ads["title"].str.lower().str.split().str[0],
-        )
-        return pd.DataFrame({name: joined(known, columns) for name, _, columns in STATISTICS})
-
-    def _fit(self, keys: pd.DataFrame, targets: Floats) -> None:
+    def fit(self, keys: pd.DataFrame, targets: Floats) -> TargetStatistics:
+        """Learn the mean of each group."""
         self.mean_ = float(targets.mean())
         self.means_: dict[str, pd.Series] = {}
-        estimates: dict[str | None, Floats] = {None: np.full(len(keys), self.mean_)}
+        found = pd.DataFrame({ALL: self.mean_, "target": targets}, index=keys.index)
         for name, above, _ in STATISTICS:
-            known = pd.DataFrame({"target": targets, "above": estimates[above]})
-            groups = known.groupby(keys[name].to_numpy())
-            total = groups["target"].sum() + self.shrinkage * groups["above"].mean()
+            groups = found.groupby(keys[name])
+            total = groups["target"].sum() + self.shrinkage * groups[above].mean()
             self.means_[name] = total / (groups.size() + self.shrinkage)
-            estimates[name] = keys[name].map(self.means_[name]).to_numpy(dtype=np.float64)
+            found[name] = keys[name].map(self.means_[name])
+        return self
 
-    def _look_up(self, keys: pd.DataFrame) -> Floats:
-        estimates: dict[str | None, Floats] = {None: np.full(len(keys), self.mean_)}
+    def predict(self, keys: pd.DataFrame) -> Floats:
+        """Return the means of groups; of an unknown one that above it."""
+        found = pd.DataFrame({ALL: self.mean_}, index=keys.index)
         for name, above, _ in STATISTICS:
-            found = keys[name].map(self.means_[name]).to_numpy(dtype=np.float64)
-            estimates[name] = np.where(np.isnan(found), estimates[above], found)
-        return np.column_stack([estimates[name] for name, _, _ in STATISTICS])
+            found[name] = keys[name].map(self.means_[name]).fillna(found[above])
+        return found.drop(columns=ALL).to_numpy(dtype=np.float64)
+
+
+def _groups(ads: pd.DataFrame) -> pd.DataFrame:
+    known = ads.assign(
+        price_bin=np.floor(1.5 * np.log1p(ads["price"])),
+        title_word=ads["title"].str.lower().str.split().str[0],
+    )
+    return pd.DataFrame({name: joined(known, columns) for name, _, columns in STATISTICS})
 
 
 def text_weights(terms: int = 60_000) -> Pipeline:
@@ -183,22 +185,19 @@ class TextDigest:
 
     def __init__(self, components: int = 64, alpha: float = 5.0, terms: int = 60_000) -> None:
         self.components = components
-        self.alpha = alpha
         self.weights = text_weights(terms)
+        self.ridge = Ridge(alpha=alpha, solver="sparse_cg", tol=1e-3)
 
-    def fit_transform(self, ads: pd.DataFrame) -> Floats:
+    def fit_transform(self, ads: pd.DataFrame, _: None = None) -> Floats:
         """Learn from all ads; return shape (rows, components + 1), the answers out of fold."""
         weights = self.weights.fit_transform(ads)
-        targets = ads[TARGET].to_numpy(dtype=np.float64)
         components = min(self.components, *(size - 1 for size in weights.shape))
         self.rotation_ = TruncatedSVD(components, n_iter=4, random_state=SEED).fit(weights)
-        ridge = Ridge(alpha=self.alpha, solver="sparse_cg", tol=1e-3)
-        parts = PredefinedSplit(seller_folds(ads["user_id"], INNER_FOLDS, SEED))
-        answers = cross_val_predict(ridge, weights, targets, cv=parts)
-        self.ridge_ = ridge.fit(weights, targets)
-        return np.column_stack([self.rotation_.transform(weights), answers])
+        return np.column_stack(
+            [self.rotation_.transform(weights), out_of_fold(self.ridge, weights, ads)]
+        )
 
     def transform(self, ads: pd.DataFrame) -> Floats:
         """Return the rotation and ridge's answers, shape (rows, components + 1)."""
         weights = self.weights.transform(ads)
-        return np.column_stack([self.rotation_.transform(weights), self.ridge_.predict(weights)])
+        return np.column_stack([self.rotation_.transform(weights), self.ridge.predict(weights)])

@@ -8,6 +8,7 @@ import time
 import timeit
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Literal, Protocol, Self
 
@@ -29,36 +30,31 @@ class Model(Protocol):
         """Return a deal probability for each ad without its target, shape (rows,)."""
 
 
+Prepare = Callable[[pd.DataFrame], Callable[[int], Model]]
 _Trained = tuple[Floats, dict[str, Floats], Floats]
-
-
-@dataclass(frozen=True)
-class Family:
-    """A way to train; entries of one family, known by its name, share what they have trained.
-
-    ``prepare`` leads from the training ads of the first fold to what makes a model from a
-    seed: here a search of settings belongs, which so never sees the test ads of that fold.
-    ``missing`` are columns that are also taken away from the test ads, one at a time.
-    """
-
-    name: str
-    prepare: Callable[[pd.DataFrame], Callable[[int], Model]]
-    missing: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
 class Entry:
     """A line of the table, with a key in ``--models`` and a name; one training a seed.
 
+    ``prepare`` leads from the training ads of the first fold to what makes a model from a
+    seed: here a search of settings belongs, which so never sees the test ads of that fold.
+    Entries that have it in common share what they have trained.
+
     Where they are to ``average``, the seeds' answers are averaged, and their times and sizes
     added up; else ``each`` seed is a model by itself, and its figures are averaged.
+    ``missing`` are columns that are also taken away from the test ads, one at a time. One that
+    is ``optional`` is run only if it is asked for.
     """
 
     key: str
     name: str
-    family: Family
+    prepare: Prepare
     seeds: tuple[int, ...] = (0,)
     combine: Literal["average", "each"] = "average"
+    missing: tuple[str, ...] = ()
+    optional: bool = False
 
 
 @dataclass(frozen=True)
@@ -68,7 +64,7 @@ class Outcome:
     ``predicted`` has shape (1, rows), or (seeds, rows) where each seed counts by itself;
     ``without`` the answers without a column, shape (rows,), by its name. ``costs`` are
     seconds of training, microseconds an ad in a batch, kilobytes on disk: medians over the
-    folds. The family's search of settings took ``search_s`` seconds, once.
+    folds. The search of settings took ``search_s`` seconds, once.
     """
 
     entry: Entry
@@ -100,27 +96,28 @@ def cross_validate(
     say
         Hears of each entry when it begins.
     """
-    prepared: dict[str, tuple[Callable[[int], Model], float]] = {}
-    trained: dict[tuple[str, int], _Trained] = {}
+
+    @cache
+    def prepared(prepare: Prepare) -> tuple[Callable[[int], Model], float]:
+        started = time.perf_counter()
+        make = prepare(ads[fold != 0].reset_index(drop=True))
+        return make, time.perf_counter() - started
+
+    @cache
+    def trained(prepare: Prepare, seed: int, missing: tuple[str, ...]) -> _Trained:
+        return _trained(prepared(prepare)[0], seed, ads, fold, missing)
+
     for number, entry in enumerate(entries):
         say(f"{entry.name} ({number + 1}/{len(entries)})")
-        family, average = entry.family, entry.combine == "average"
-        if family.name not in prepared:
-            started = time.perf_counter()
-            make = family.prepare(ads[fold != 0].reset_index(drop=True))
-            prepared[family.name] = make, time.perf_counter() - started
-        make, search_s = prepared[family.name]
-        for seed in entry.seeds:
-            if (family.name, seed) not in trained:
-                trained[family.name, seed] = _trained(make, seed, ads, fold, family.missing)
-        all_predicted, all_without, all_costs = zip(
-            *(trained[family.name, seed] for seed in entry.seeds), strict=True
-        )
+        make, search_s = prepared(entry.prepare)
+        of_seeds = [trained(entry.prepare, seed, entry.missing) for seed in entry.seeds]
+        all_predicted, all_without, all_costs = zip(*of_seeds, strict=True)
         predicted, costs = np.array(all_predicted), np.array(all_costs)
+        average = entry.combine == "average"
         yield Outcome(
             entry,
             predicted.mean(axis=0, keepdims=True) if average else predicted,
-            {name: np.mean([one[name] for one in all_without], axis=0) for name in family.missing},
+            {name: np.mean([one[name] for one in all_without], axis=0) for name in entry.missing},
             np.median(costs.sum(axis=0) if average else costs.mean(axis=0), axis=0),
             search_s,
             str(getattr(make(0), "settings", "")),

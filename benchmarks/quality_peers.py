@@ -11,16 +11,17 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Any, ClassVar, Self
 
 import numpy as np
 import pandas as pd
-from catboost import CatBoost, Pool
+from catboost import CatBoost
 from lightgbm import Booster, Dataset
 from lightgbm import train as train_lightgbm
-from scipy.sparse import csr_matrix, hstack
+from scipy.special import expit
 from sklearn.linear_model import Ridge
-from sklearn.pipeline import make_pipeline
+from sklearn.pipeline import FeatureUnion, make_pipeline, make_union
 from sklearn.preprocessing import FunctionTransformer, OneHotEncoder, StandardScaler
 
 from benchmarks.quality_features import (
@@ -31,7 +32,7 @@ from benchmarks.quality_features import (
     TextDigest,
     text_weights,
 )
-from benchmarks.quality_folds import Entry, Family, Model, seller_folds
+from benchmarks.quality_folds import Entry, Model, Prepare, seller_folds
 from demand.evaluation.baselines import BaselineMLP, CategoryMeans, mean_baseline
 from demand.evaluation.metrics import Floats, rmse
 from demand.schema.columns import TARGET
@@ -83,36 +84,32 @@ class Peer(ABC):
         self.settings = settings
         self.seed = seed
         self.parameters = {**self.DEFAULTS, **settings.parameters}
-        self.encoders: list[Any] = [AdNumbers(), TargetStatistics()]
+        self.encoders = self.encoding(settings)
+
+    def encoding(self, settings: Settings) -> FeatureUnion:
+        """Return what makes inputs of ads, not fitted."""
+        text = TextDigest(settings.components, terms=settings.terms)
+        return make_union(AdNumbers(), TargetStatistics(), text)
 
     def fit(self, ads: pd.DataFrame) -> Self:
         """Learn from typed ads with their target."""
-        self.grow(self.inputs(ads), ads[TARGET])
+        self.grow(self.inputs(ads, learn=True), ads[TARGET])
         return self
 
     def predict(self, ads: pd.DataFrame) -> Floats:
         """Return a probability an ad, shape (rows,)."""
-        return self.answers(self.transform(ads))
+        return self.answers(self.inputs(ads))
 
-    def inputs(self, ads: pd.DataFrame) -> list[Any]:
-        """Let the encoders learn; return what the training ads become, out of fold."""
-        return [encoder.fit_transform(ads) for encoder in self.encoders]
-
-    def transform(self, ads: pd.DataFrame) -> list[Any]:
-        """Return what new ads become, a matrix an encoder."""
-        return [encoder.transform(ads) for encoder in self.encoders]
-
-    def staged(self, inputs: list[Any]) -> Iterator[Floats]:
-        """Yield the answers after each :data:`EVERY` rounds."""
-        for rounds in range(EVERY, self.settings.rounds + 1, EVERY):
-            yield self.answers(inputs, rounds)
+    def inputs(self, ads: pd.DataFrame, *, learn: bool = False) -> Any:
+        """Encode ads, shape (rows, inputs); training ads, from which to ``learn``, out of fold."""
+        return self.encoders.fit_transform(ads) if learn else self.encoders.transform(ads)
 
     @abstractmethod
-    def grow(self, inputs: list[Any], targets: pd.Series) -> None:
+    def grow(self, inputs: Any, targets: pd.Series) -> None:
         """Train on inputs."""
 
     @abstractmethod
-    def answers(self, inputs: list[Any], rounds: int = 0) -> Floats:
+    def answers(self, inputs: Any, rounds: int = 0) -> Floats:
         """Answer with the first ``rounds`` rounds, or (0) with all of them."""
 
 
@@ -121,25 +118,24 @@ class RidgePeer(Peer):
 
     SCALE = 0.3  # of a number's standard deviation, beside TF-IDF rows of length 1
 
-    def __init__(self, settings: Settings, seed: int = 0) -> None:
-        super().__init__(settings, seed)
+    def encoding(self, settings: Settings) -> FeatureUnion:
+        """Return all of them; numbers are scaled."""
         one_hot = OneHotEncoder(handle_unknown="ignore", min_frequency=3)
-        self.encoders += [text_weights(settings.terms)]
-        self.encoders += [make_pipeline(FunctionTransformer(names), one_hot)]
+        numbers = make_union(AdNumbers(), TargetStatistics())
+        parts = {
+            "numbers": make_pipeline(numbers, FunctionTransformer(np.nan_to_num), StandardScaler()),
+            "texts": text_weights(settings.terms),
+            "categories": make_pipeline(FunctionTransformer(names), one_hot),
+        }
+        return FeatureUnion([*parts.items()], transformer_weights={"numbers": self.SCALE})
 
-    def grow(self, inputs: list[Any], targets: pd.Series) -> None:
-        """Learn the scale of numbers, and solve."""
-        self.scaler_ = StandardScaler().fit(np.nan_to_num(np.hstack(inputs[:2])))
-        ridge = Ridge(solver="sparse_cg", tol=1e-3, **self.parameters)
-        self.ridge_ = ridge.fit(self._matrix(inputs), targets)
+    def grow(self, inputs: Any, targets: pd.Series) -> None:
+        """Solve."""
+        self.ridge_ = Ridge(solver="sparse_cg", tol=1e-3, **self.parameters).fit(inputs, targets)
 
-    def answers(self, inputs: list[Any], rounds: int = 0) -> Floats:  # noqa: ARG002
+    def answers(self, inputs: Any, rounds: int = 0) -> Floats:  # noqa: ARG002
         """Answer; there are no rounds."""
-        return np.asarray(self.ridge_.predict(self._matrix(inputs))).clip(0.0, 1.0)
-
-    def _matrix(self, inputs: list[Any]) -> csr_matrix:
-        scaled = self.SCALE * self.scaler_.transform(np.nan_to_num(np.hstack(inputs[:2])))
-        return hstack([*inputs[2:], csr_matrix(scaled)]).tocsr()
+        return np.asarray(self.ridge_.predict(inputs)).clip(0.0, 1.0)
 
 
 class LightGBMPeer(Peer):
@@ -164,20 +160,14 @@ class LightGBMPeer(Peer):
         "verbose": -1,
     }
 
-    def __init__(self, settings: Settings, seed: int = 0) -> None:
-        super().__init__(settings, seed)
-        self.encoders += [TextDigest(settings.components, terms=settings.terms)]
-
-    def grow(self, inputs: list[Any], targets: pd.Series) -> None:
+    def grow(self, inputs: Any, targets: pd.Series) -> None:
         """Grow the trees."""
-        data = Dataset(np.hstack(inputs), targets.to_numpy())
-        parameters = {**self.parameters, "seed": self.seed}
+        parameters, data = {**self.parameters, "seed": self.seed}, Dataset(inputs, targets)
         self.trees_: Booster = train_lightgbm(parameters, data, self.settings.rounds)
 
-    def answers(self, inputs: list[Any], rounds: int = 0) -> Floats:
+    def answers(self, inputs: Any, rounds: int = 0) -> Floats:
         """Answer with the first rounds."""
-        answers = self.trees_.predict(np.hstack(inputs), num_iteration=rounds or -1)
-        return np.clip(np.asarray(answers, dtype=np.float64), 0.0, 1.0)
+        return np.asarray(self.trees_.predict(inputs, num_iteration=rounds))
 
 
 class CatBoostPeer(Peer):
@@ -195,28 +185,20 @@ class CatBoostPeer(Peer):
         "verbose": 0,
     }
 
-    def __init__(self, settings: Settings, seed: int = 0) -> None:
-        super().__init__(settings, seed)
-        self.encoders += [TextDigest(settings.components, terms=settings.terms)]
-        self.encoders += [FunctionTransformer(names)]
+    def inputs(self, ads: pd.DataFrame, *, learn: bool = False) -> Any:
+        """Encode ads as a table, with their categories as texts."""
+        numbers = pd.DataFrame(super().inputs(ads, learn=learn)).add_prefix("number_")
+        return numbers.join(names(ads).reset_index(drop=True))
 
-    def grow(self, inputs: list[Any], targets: pd.Series) -> None:
+    def grow(self, inputs: Any, targets: pd.Series) -> None:
         """Grow the trees."""
         rounds = {"random_seed": self.seed, "iterations": self.settings.rounds}
-        self.trees_ = CatBoost({**self.parameters, **rounds}).fit(_pool(inputs, targets))
+        self.trees_ = CatBoost({**self.parameters, **rounds})
+        self.trees_.fit(inputs, targets, cat_features=CATEGORIES)
 
-    def answers(self, inputs: list[Any], rounds: int = 0) -> Floats:
+    def answers(self, inputs: Any, rounds: int = 0) -> Floats:
         """Answer with the first rounds."""
-        form = {"prediction_type": "RawFormulaVal", "ntree_end": rounds}
-        logits = self.trees_.predict(_pool(inputs), **form)
-        return 1.0 / (1.0 + np.exp(-np.asarray(logits, dtype=np.float64)))
-
-
-def _pool(inputs: list[Any], targets: pd.Series | None = None) -> Pool:
-    *dense, categories = inputs
-    table = pd.DataFrame(np.hstack(dense)).add_prefix("number_")
-    table = table.join(categories.reset_index(drop=True))
-    return Pool(table, targets, cat_features=CATEGORIES)
+        return np.asarray(expit(self.trees_.predict(inputs, ntree_end=rounds)))
 
 
 def chosen(peer: type[Peer], train: pd.DataFrame, candidates: tuple[Settings, ...]) -> Settings:
@@ -227,11 +209,12 @@ def chosen(peer: type[Peer], train: pd.DataFrame, candidates: tuple[Settings, ..
     curves = [np.zeros(candidate.rounds // EVERY) for candidate in candidates]
     for known, asked in inner_parts(train):
         first = peer(candidates[0])
-        left, right = first.inputs(known), first.transform(asked)
+        left, right = first.inputs(known, learn=True), first.inputs(asked)
         for curve, candidate in zip(curves, candidates, strict=True):
             grown = peer(candidate)
             grown.grow(left, known[TARGET])
-            curve += [rmse(asked[TARGET], answers) for answers in grown.staged(right)]
+            steps = range(EVERY, candidate.rounds + 1, EVERY)
+            curve += [rmse(asked[TARGET], grown.answers(right, rounds)) for rounds in steps]
     best = int(np.argmin([curve.min() for curve in curves]))
     return replace(candidates[best], rounds=EVERY * (int(curves[best].argmin()) + 1))
 
@@ -239,24 +222,13 @@ def chosen(peer: type[Peer], train: pd.DataFrame, candidates: tuple[Settings, ..
 def inner_parts(train: pd.DataFrame) -> Iterator[tuple[pd.DataFrame, pd.DataFrame]]:
     """Yield training and validation ads inside of training ads, without a common seller."""
     fold = seller_folds(train["user_id"], SEARCH_FOLDS, SEED)
-    for number in range(SEARCH_FOLDS):
-        inside = fold != number
+    for inside in (fold != number for number in range(SEARCH_FOLDS)):
         yield train[inside].reset_index(drop=True), train[~inside].reset_index(drop=True)
 
 
-def plain(name: str, make: Callable[[int], Model]) -> Family:
-    """Return the family of a peer that ``make`` makes from a seed, without a search."""
-    return Family(name, lambda _: make)
-
-
-def searched(peer: type[Peer], candidates: tuple[Settings, ...]) -> Family:
-    """Return the family of a peer whose settings are searched."""
-
-    def prepare(train: pd.DataFrame) -> Callable[[int], Model]:
-        best = chosen(peer, train, candidates)
-        return lambda seed: peer(best, seed)
-
-    return Family(peer.__name__, prepare)
+def searched(peer: type[Peer], candidates: tuple[Settings, ...]) -> Prepare:
+    """Return what searches the settings of a peer."""
+    return lambda train: partial(peer, chosen(peer, train, candidates))
 
 
 RIDGE = tuple(Settings({"alpha": alpha}, rounds=EVERY) for alpha in (20.0, 40.0, 70.0, 120.0))
@@ -276,6 +248,8 @@ CATBOOST = tuple(
     for parameters in ({}, {"l2_leaf_reg": 5.0}, {"depth": 5}, {"depth": 7})
 )
 SEEDS = (0, 1, 2, 3, 4)
+MEAN = Entry("mean", "mean", lambda _: lambda _: MeanModel())
+CATEGORY_MEANS = Entry("categories", "category means", lambda _: lambda _: CategoryMeans())
 
 
 def peer_entries(
@@ -286,10 +260,14 @@ def peer_entries(
 ) -> list[Entry]:
     """Return the peers' lines, each search with its candidates."""
     light, cat = searched(LightGBMPeer, lightgbm), searched(CatBoostPeer, catboost)
-    mlp, many = plain("mlp", lambda seed: BaselineMLP(seed=seed)), f"{len(seeds)} seeds"
+    many = f"{len(seeds)} seeds"
+
+    def mlp(_: pd.DataFrame) -> Callable[[int], Model]:
+        return lambda seed: BaselineMLP(seed=seed)
+
     return [
-        Entry("mean", "mean", plain("mean", lambda _: MeanModel())),
-        Entry("categories", "category means", plain("categories", lambda _: CategoryMeans())),
+        MEAN,
+        CATEGORY_MEANS,
         Entry("mlp", f"the report's MLP, mean of {many}", mlp, seeds, "each"),
         Entry("ridge", "ridge on TF-IDF", searched(RidgePeer, ridge)),
         Entry("lightgbm", "LightGBM", light, seeds[:1]),

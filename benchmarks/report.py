@@ -13,14 +13,10 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from matplotlib.axes import Axes
-from matplotlib.backends.backend_agg import FigureCanvasAgg
-from matplotlib.figure import Figure
 from rich.console import Console
 from rich.table import Table
 
 from cli.terminal import guarded
-from demand.reports.plots import DOTS_PER_INCH, FAINT, INK
 from demand.workspace.workspace import PROJECT_ROOT, write_aside, write_json
 
 RESULTS = PROJECT_ROOT / "benchmarks" / "results"
@@ -120,30 +116,25 @@ def asked_and_found(findings: Sequence[Finding]) -> Grid:
 class Report:
     """The tables of a program (a module below ``benchmarks``), and what else is written.
 
-    ``about`` tells machine and settings, ``notes`` how to read the tables; ``grids`` are
-    printed and written, ``details`` only written. ``status`` is the program's exit
+    ``about`` tells machine and settings, ``notes`` what was done and how to read the tables;
+    ``grids`` are printed and written, ``details`` only written. ``status`` is the program's exit
     status, ``summary`` a last line.
     """
 
     program: str
     about: Mapping[str, str | float]
-    notes: str
+    notes: str | None
     grids: Sequence[Grid]
     details: Sequence[Grid] = ()
-    figure: Figure | None = None
     status: int = 0
     summary: str = ""
 
     def write(self, folder: Path) -> Path:
-        """Write ``.json``, ``.md`` and, with a figure, ``.png``; return the Markdown's path."""
+        """Write ``.json`` and ``.md``; return the latter's path."""
         name, grids = self.program, [grid for grid in (*self.grids, *self.details) if grid.rows]
         facts = ", ".join(f"{fact} {value}" for fact, value in self.about.items())
-        lines = [f"# {name.replace('_', ' ').capitalize()}", "", facts, "", self.notes, ""]
+        lines = [f"# {name.replace('_', ' ').capitalize()}", "", facts, "", self.notes or "", ""]
         lines += [f"Written by `python -m benchmarks.{name}`.", ""]
-        if self.figure is not None:
-            lines += [f"![{name}]({name}.png)", ""]
-            with write_aside(folder / f"{name}.png") as temporary:
-                self.figure.savefig(temporary, format="png")
         lines += [line for grid in grids for line in grid.markdown()]
         with write_aside(folder / f"{name}.md") as temporary:
             temporary.write_text("\n".join(lines), encoding="utf-8")
@@ -151,58 +142,50 @@ class Report:
         write_json(folder / f"{name}.json", {"about": dict(self.about), "tables": tables})
         return folder / f"{name}.md"
 
-    def publish(self, folder: Path, width: int = 140) -> int:
-        """Write the files, print the tables, off a terminal so wide; return the exit status."""
-        written = self.write(folder)
-        console = Console(width=None if sys.stdout.isatty() else width)
-        for grid in filter(lambda grid: grid.rows, self.grids):
-            console.print(grid.table())
-        console.print(f"{self.summary} Also as {written} and .json.".lstrip(), soft_wrap=True)
-        return self.status
-
 
 def program_parser(
-    program: str, description: str | None, *examples: str, writes: bool = True
+    program: str, description: str | None, *examples: str
 ) -> argparse.ArgumentParser:
-    """Return a program's parser, whose ``--help`` ends with examples.
-
-    One that ``writes`` has the options that all such programs have.
-    """
+    """Return a program's parser, whose ``--help`` ends with examples."""
     prog = f"python -m benchmarks.{program}"
-    parser = argparse.ArgumentParser(
+    return argparse.ArgumentParser(
         prog=prog,
         description=description,
         epilog="\n".join(["examples:", *(f"  {prog} {example}" for example in examples)]),
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    if writes:
-        where = "where files are written (default: benchmarks/results)"
-        parser.add_argument("--results", type=Path, metavar="DIR", default=RESULTS, help=where)
-        parser.add_argument("--quiet", action="store_true", help="no progress")
-    return parser
 
 
 def run(
     parser: argparse.ArgumentParser,
     arguments: list[str] | None,
-    measure: Callable[[argparse.Namespace, Say], Report],
-    width: int = 140,
+    measure: Callable[..., Report],
 ) -> int:
-    """Parse, measure and publish; return the exit status, also that of an error."""
-    options = parser.parse_args(arguments)
-    say = progress(quiet=options.quiet)
-    return guarded(lambda: measure(options, say).publish(options.results, width))
+    """Measure with a program's options, as keywords; print and write what is found.
 
-
-def progress(*, quiet: bool) -> Say:
-    """Return what tells on standard error what is being done, and since when."""
-    out = Console(stderr=True, quiet=quiet, highlight=False)
-    started = time.perf_counter()
+    Progress, for which there is the keyword ``say``, is told on standard error. Returns the
+    exit status, also that of an error.
+    """
+    where = "where files are written (default: benchmarks/results)"
+    parser.add_argument("--results", type=Path, metavar="DIR", default=RESULTS, help=where)
+    parser.add_argument("--quiet", action="store_true", help="no progress")
+    options = vars(parser.parse_args(arguments))
+    results, quiet = options.pop("results"), options.pop("quiet")
+    told, started = Console(stderr=True, quiet=quiet, highlight=False), time.perf_counter()
 
     def say(what: str) -> None:
-        out.print(f"  {time.perf_counter() - started:5.0f} s  {what}", soft_wrap=True)
+        told.print(f"  {time.perf_counter() - started:5.0f} s  {what}", soft_wrap=True)
 
-    return say
+    def program() -> int:
+        found = measure(**options, say=say)
+        written = found.write(results)
+        console = Console(width=None if sys.stdout.isatty() else 180)
+        for grid in filter(lambda grid: grid.rows, found.grids):
+            console.print(grid.table())
+        console.print(f"{found.summary} Also as {written} and .json.".lstrip(), soft_wrap=True)
+        return found.status
+
+    return guarded(program)
 
 
 def machine() -> dict[str, str | float]:
@@ -213,22 +196,3 @@ def machine() -> dict[str, str | float]:
         "load average": f"{os.getloadavg()[0]:.1f}",
         "Python": platform.python_version(),
     }
-
-
-def drawing(width: float, height: float) -> Figure:
-    """Return an empty figure, in inches, that pyplot does not know."""
-    figure = Figure(figsize=(width, height), dpi=DOTS_PER_INCH, layout="constrained")
-    FigureCanvasAgg(figure)
-    return figure
-
-
-def style(axes: Axes, x: str = "", *, title: str = "") -> None:
-    """Give axes the looks of the project's other plots."""
-    axes.grid(True, color=FAINT, linewidth=0.6)
-    axes.set_axisbelow(True)
-    axes.tick_params(colors=INK, labelsize=7, length=0)
-    axes.set_xlabel(x, color=INK, fontsize=8)
-    axes.set_title(title, color=INK, fontsize=8)
-    for side, spine in axes.spines.items():
-        spine.set_visible(side in ("left", "bottom"))
-        spine.set_color(FAINT)

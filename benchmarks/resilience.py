@@ -1,20 +1,21 @@
 """Does an answer ever fail while models change? ``python -m benchmarks.resilience``.
 
 Asks the Flask API steadily while the champion is switched and rolled back, the model server
-is killed, and the registry is locked. All lives in a temporary folder. Prints failures, the
-longest gaps between answers and what each event did, and writes it below benchmarks/results.
-Exit status 0, whatever was found.
+is killed, and the registry is locked. Requests begin when they are due, whatever the others
+wait for. A gap is the time between two answers (200) of a route that came one after the other;
+it is of the event in whose window its middle lies, and a window ends where the next one begins.
+All lives in a temporary folder. Prints failures, the longest gaps and what each event did, and
+writes it below benchmarks/results. Exit status 0, whatever was found.
 """
 
 from __future__ import annotations
 
-import contextlib
-import json
 import os
 import sqlite3
 import sys
 import time
 from collections.abc import Mapping, Sequence
+from contextlib import closing
 from dataclasses import dataclass
 from typing import Any
 
@@ -23,8 +24,15 @@ import pandas as pd
 import psutil
 
 from benchmarks import report
-from benchmarks.installation import INVOCATIONS, PREDICT, Ads, ask, new_ads, temporary_installation
-from benchmarks.load import steady_load
+from benchmarks.installation import (
+    INVOCATIONS,
+    PREDICT,
+    answers,
+    await_answer,
+    new_ads,
+    temporary_installation,
+)
+from benchmarks.load import sleep_until, steady_load
 from cli.terminal import whole_number
 from demand.config import DeploySettings
 from demand.errors import ServingError
@@ -33,14 +41,9 @@ from demand.serving.deployment import active, roll_back, roll_out, stop
 from demand.workspace.workspace import current_workspace
 
 RATES = {PREDICT: 40.0, INVOCATIONS: 20.0}  # requests per second
-KINDS = SWITCH, ROLLBACK, KILL, LOCK = "switch", "rollback", "SIGKILL", "registry locked"
+SWITCH, ROLLBACK, KILL, LOCK = "switch", "rollback", "SIGKILL", "registry locked"
 OTHERS = (KILL, ROLLBACK, LOCK, KILL, ROLLBACK)
 VERSIONS = ("1", "2")
-NOTES = (
-    "Requests begin when they are due, whatever the others wait for. A gap is the time between "
-    "two answers (200) of a route that came one after the other; it is of the event in whose "
-    "window its middle lies. A window ends where the next one begins."
-)
 SECONDS, SWITCHES = 60, 10
 _ADS, _LOCK_S, _BACK_S = 200, 5.0, 60.0
 _TOLERANCE = 1e-6
@@ -92,66 +95,68 @@ class Journal:
 
         Its middle must lie in the window of the event of this number, if one is given.
         """
-        times = np.sort(self.of(path)["ended"])
-        gaps = np.diff(times)
+        times = self.of(path)["ended"].sort_values()
+        gaps = times.diff()
         if window is not None:
-            gaps = gaps[self.windows((times[:-1] + times[1:]) / 2) == window]
-        return float(gaps.max()) if len(gaps) else float("nan")
+            gaps = gaps[self.windows(times - gaps / 2) == window]
+        return float(gaps.max())
 
     def failed(self, path: str, *kinds: str) -> int:
         """Count the failed requests of a route, in the windows of these kinds of events."""
+        failed = self.windows(self.of(path, failed=True)["ended"])
         of_kinds = [n for n, event in enumerate(self.events) if event.kind in kinds]
-        failed = self.of(path, failed=True)
-        return int(np.isin(self.windows(failed["ended"]), of_kinds).sum()) if kinds else len(failed)
+        return int(np.isin(failed, of_kinds).sum()) if kinds else len(failed)
 
     def findings(self) -> list[report.Finding]:
         """Return what was asked; without answers of a route nothing passes."""
         answered = all(len(self.of(path)) for path in RATES)
+        failed, changes = "failed requests of", "from switches and rollbacks"
         counts = {
-            f"failed requests of {PREDICT}": self.failed(PREDICT),
-            f"failed requests of {INVOCATIONS}, from switches and rollbacks": self.failed(
-                INVOCATIONS, SWITCH, ROLLBACK
-            ),
+            f"{failed} {PREDICT}": self.failed(PREDICT),
+            f"{failed} {INVOCATIONS}, {changes}": self.failed(INVOCATIONS, SWITCH, ROLLBACK),
             "answers of another model than they name": self.wrong,
         }
-        return [
-            report.Finding(name, n if answered else float("nan"), 0) for name, n in counts.items()
-        ]
+        unknown = float("nan")
+        return [report.Finding(name, n if answered else unknown, 0) for name, n in counts.items()]
 
     def to_report(self) -> report.Report:
         """Return all tables, and what is written."""
-        grids = [report.asked_and_found(self.findings()), self._routes(), self._events()]
-        return report.Report("resilience", self.about, NOTES, [*grids, self.failures()])
+        asked = report.asked_and_found(self.findings())
+        grids = [asked, self.routes(), self.gaps(), self.failures()]
+        return report.Report("resilience", self.about, __doc__, grids)
 
     def failures(self) -> report.Grid:
         """Return a line a route and cause."""
-        rows: list[list[report.Cell]] = []
         failed = self.requests[self.requests["failure"].notna()]
-        for (path, cause), times in failed.groupby(["path", "failure"])["ended"]:
-            window = int(self.windows(times.min()))
-            during = "the beginning" if window < 0 else self.events[window].what
-            rows.append([f"{path}: {cause}", len(times), times.min(), times.max(), during])
+        times = failed.groupby(["path", "failure"])["ended"].agg(["size", "min", "max"])
+        during = ["the beginning", *(event.what for event in self.events)]
+        rows = [
+            [f"{path}: {cause}", count, first, last, during[self.windows(first) + 1]]
+            for (path, cause), count, first, last in times.itertuples()
+        ]
         columns = {"failure": "", "requests": ",", "first at s": ".1f", "last at s": ".1f"}
         return report.Grid("Failures", {**columns, "first during": ""}, rows)
 
-    def _routes(self) -> report.Grid:
+    def routes(self) -> report.Grid:
+        """Return a line a route: what became of its requests, and how fast."""
         rows: list[list[report.Cell]] = []
         for path in RATES:
             good, failed = self.of(path), self.failed(path)
-            waits = (good["ended"] - good["due"]) * 1e3
-            versions = good["version"].value_counts().sort_index().items()
-            by_version = ", ".join(f"{version}: {count:,}" for version, count in versions)
-            row: list[report.Cell] = [path, len(good) + failed, failed, self.gap_s(path)]
-            rows.append([*row, *waits.quantile([0.5, 0.99, 1.0]), by_version])
+            waits = 1e3 * (good["ended"] - good["due"]).quantile([0.5, 0.99, 1.0])
+            versions = good["version"].value_counts().sort_index()
+            by_version = ", ".join(f"{name}: {count:,}" for name, count in versions.items())
+            counts = [len(good) + failed, failed, self.gap_s(path)]
+            rows.append([path, *counts, *waits, by_version])
         columns = {"route": "", "requests": ",", "failed": ",", "longest gap s": ".2f"}
         columns |= {"median ms": ".1f", "p99 ms": ",.0f", "longest ms": ",.0f"}
         return report.Grid("Requests", {**columns, "answers by version": ""}, rows)
 
-    def _events(self) -> report.Grid:
-        rows: list[list[report.Cell]] = []
-        for number, event in enumerate(self.events):
-            gaps = [self.gap_s(path, number) for path in RATES]
-            rows.append([event.what, event.begun, event.ended - event.begun, *gaps])
+    def gaps(self) -> report.Grid:
+        """Return a line an event: when it was, and the longest gaps meanwhile."""
+        rows: list[list[report.Cell]] = [
+            [event.what, event.begun, event.ended - event.begun, *(self.gap_s(p, n) for p in RATES)]
+            for n, event in enumerate(self.events)
+        ]
         numbers = ["at s", "took s", *(f"gap {path}" for path in RATES)]
         return report.Grid("Events", {"event": "", **dict.fromkeys(numbers, ".2f")}, rows)
 
@@ -173,10 +178,8 @@ def happen(
         what = f"SIGKILL to a worker of the model server of {_kill(api)}"
     else:
         what = f"registry locked for {lock_s:g} s"
-        database = sqlite3.connect(
-            current_workspace().mlflow_database, isolation_level=None, timeout=30
-        )
-        with contextlib.closing(database):
+        file = current_workspace().mlflow_database
+        with closing(sqlite3.connect(file, isolation_level=None, timeout=30)) as database:
             database.execute("BEGIN EXCLUSIVE")
             time.sleep(lock_s)
     return Happened(kind, what, begun - started, time.monotonic() - started)
@@ -187,27 +190,15 @@ def _kill(api: str) -> str:
     deployment = active()
     assert deployment is not None
     psutil.Process(deployment.server.pid).children()[0].kill()
-    until = time.monotonic() + _BACK_S
-    while time.monotonic() < until:
-        with contextlib.suppress(ServingError):
-            answers(api + INVOCATIONS, new_ads(1))
-            return deployment.version
-        time.sleep(0.05)
-    raise ServingError(f"the model server was not back {_BACK_S:g} s after its end")
+    if not await_answer(api + INVOCATIONS, _BACK_S):
+        raise ServingError(f"the model server was not back {_BACK_S:g} s after its end")
+    return deployment.version
 
 
 def serve(version: str, settings: DeploySettings) -> str:
     """Make a version champion and deploy it; return the endpoint."""
     Registry().promote(version, "benchmark")
     return roll_out(version, settings).endpoint
-
-
-def answers(url: str, ads: Ads) -> Any:
-    """Return the answers of a model server; another status than 200 is an error."""
-    got = ask(url, ads)
-    if got.status != 200:
-        raise ServingError(f"{url} answered {got.status}")
-    return json.loads(got.content)["predictions"]
 
 
 def measure(seconds: int, switches: int, say: report.Say) -> Journal:
@@ -238,20 +229,16 @@ def measure(seconds: int, switches: int, say: report.Say) -> Journal:
                 steady_load(api.address, ads, RATES) as (started, journal),
             ):
                 for number, kind in enumerate(kinds):
-                    _wait_until(started + (number + 0.5) * seconds / len(kinds))
+                    sleep_until(started + (number + 0.5) * seconds / len(kinds))
                     events.append(happen(kind, settings, api.address, lock_s, started))
                     say(f"{events[-1].what}, {number + 1} of {len(kinds)}")
-                _wait_until(started + seconds)
+                sleep_until(started + seconds)
                 found = journal()
         finally:
             stop()
     found[["due", "ended"]] -= started
     about = {**report.machine(), "seconds": seconds}
     return Journal(about, found, events, wrong_answers(found, expected))
-
-
-def _wait_until(moment: float) -> None:
-    time.sleep(max(0.0, moment - time.monotonic()))
 
 
 def wrong_answers(found: pd.DataFrame, expected: Mapping[str, Sequence[float]]) -> int:
@@ -271,9 +258,7 @@ def main(arguments: list[str] | None = None) -> int:
     lasts = "of the load; it goes on until the last event is over (default: 60)"
     add("--seconds", type=whole, default=SECONDS, help=lasts)
     add("--switches", type=whole, default=SWITCHES, help="of the champion (default: 10)")
-    return report.run(
-        parser, arguments, lambda o, say: measure(o.seconds, o.switches, say).to_report(), 160
-    )
+    return report.run(parser, arguments, lambda **options: measure(**options).to_report())
 
 
 if __name__ == "__main__":

@@ -1,8 +1,15 @@
 """How fast are the answers, and what do they cost? ``python -m benchmarks.serving``.
 
-Measures our MLflow model server, the Flask API and an MLflow model that does nothing in the
-same rounds: single ads, 16 connections, batches of 1,000 ads; further memory and starts. With
-``--before FOLDER`` also the two of another checkout, such as a git worktree of an older commit.
+Measures our MLflow model server, the Flask API and an MLflow model that returns zeros behind
+our signature, all in the same rounds of a second, each round beginning with another, so that
+what else the machine does hits them alike: single ads, 16 connections, batches of 1,000 ads by
+``wrk`` on the same cores. Every answer's status and every hundredth one's content are checked.
+A figure is the median of its rounds, a ratio the median of the rounds' ratios; least … most of
+the rounds follow. Flask's answers carry interval and percentile besides, and it logs a line a
+request, as by default. Memory is that of all processes, a page that n of them share counted
+once; a start ends with the first answer. With ``--before FOLDER`` also the two of another
+checkout, such as a git worktree of an older commit.
+
 All lives in a temporary folder. Prints what was asked beside what was found and writes it below
 benchmarks/results. Exit status 0: figures of a busy machine are no test.
 """
@@ -10,7 +17,6 @@ benchmarks/results. Exit status 0: figures of a busy machine are no test.
 from __future__ import annotations
 
 import contextlib
-import json
 import sys
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -24,7 +30,6 @@ from benchmarks.installation import (
     PREDICT,
     Ads,
     Server,
-    body_for,
     new_ads,
     temporary_installation,
 )
@@ -40,16 +45,6 @@ LATENCY, HIGH = "one ad over a kept connection, median ms", "99th percentile, ms
 RATE, ADS = "requests/s at 16 connections", "ads/s in batches of 1,000"
 MEMORY, START = "resident, MB", "start to first answer, s"
 FIGURES = (LATENCY, HIGH, RATE, ADS, MEMORY, START)
-NOTES = (
-    "All ran in the same rounds of a second, one after the other and each round beginning with "
-    "another, so that what else the machine did hit them alike. A figure is the median of its "
-    "rounds, a ratio the median of the rounds' ratios; least … most of the rounds follow. The "
-    "client is `wrk`, on the same cores; every answer's status and every hundredth one's content "
-    "are checked. The empty model returns zeros behind our signature on `mlflow models serve`. "
-    "Flask's answers carry interval and percentile besides, and it logs a line a request, as by "
-    "default. Memory is that of all processes, a page that n of them share counted once. A start "
-    "ends with the first answer."
-)
 
 
 @dataclass(frozen=True)
@@ -65,8 +60,12 @@ class Measured:
 
     def of(self, figure: str) -> pd.DataFrame:
         """Return a figure of all rounds, a row a round, a column a server."""
-        here = self.rounds[self.rounds["figure"] == figure]
-        return here.pivot(index="round", columns="server", values="found")[self.servers()]
+        return self.table().loc[[figure]].droplevel("figure")
+
+    def table(self) -> pd.DataFrame:
+        """Return all that was found, a row a figure and round, a column a server."""
+        table = self.rounds.pivot(index=["figure", "round"], columns="server", values="found")
+        return table.loc[list(FIGURES), self.servers()]
 
     def findings(self) -> list[report.Finding]:
         """Return all that was asked; what was asked beside ``before`` only if that ran."""
@@ -102,15 +101,11 @@ class Measured:
         """Return all tables, and what is written."""
         columns = {"": "", **dict.fromkeys(self.servers(), "n")}
         medians = [(figure, *self.of(figure).median()) for figure in FIGURES]
-        every = [
-            (f"{figure}, round {number + 1}", *row)
-            for figure in FIGURES
-            for number, row in enumerate(self.of(figure).to_numpy().tolist())
-        ]
+        every = [(f"{name}, round {n + 1}", *row) for (name, n), *row in self.table().itertuples()]
         asked = report.asked_and_found(self.findings())
         grids = [asked, report.Grid("Side by side", columns, medians)]
         details = [report.Grid("All rounds", columns, every)]
-        return report.Report("serving", self.about, NOTES, grids, details)
+        return report.Report("serving", self.about, __doc__, grids, details)
 
 
 def in_turn(names: Iterable[str], rounds: int) -> list[tuple[int, str]]:
@@ -151,41 +146,27 @@ def measure(before: Path | None, seconds: int, say: report.Say) -> Measured:
                 servers[name] = stack.enter_context(starter())
                 rows.append((START, name, STARTS - 1, servers[name].start_s))
         ads = new_ads(BATCH * BATCHES)
-        single = _bodies(place.folder, "single", [[ad] for ad in ads[:SINGLES]])
-        parts = [ads[first : first + BATCH] for first in range(0, len(ads), BATCH)]
-        batch = _bodies(place.folder, "batch", parts)
+        singles = [[ad] for ad in ads[:SINGLES]]
+        batches = [ads[first : first + BATCH] for first in range(0, len(ads), BATCH)]
 
-        def load(name: str, bodies: Mapping[str, Path], connections: int = 1) -> Load:
-            path, word = INVOCATIONS, "predictions"
-            if name.startswith(FLASK):
-                path, word = PREDICT, "deal_probability"
-            return wrk(servers[name].address + path, bodies[path], word, connections, 1)
+        def load(name: str, parts: list[Ads], connections: int = 1) -> Load:
+            path = PREDICT if name.startswith(FLASK) else INVOCATIONS
+            return wrk(servers[name].address + path, parts, connections, 1)
 
         for name in servers:  # to warm up
-            load(name, single)
-            load(name, batch)
+            load(name, singles)
+            load(name, batches)
         say("single ads, 16 connections, batches")
         for number, name in in_turn(servers, seconds):
-            one = load(name, single)
+            one = load(name, singles)
             rows += [
                 (LATENCY, name, number, one.p50_s * 1e3),
                 (HIGH, name, number, one.p99_s * 1e3),
+                (RATE, name, number, load(name, singles, CONNECTIONS).per_second),
+                (ADS, name, number, BATCH * load(name, batches).per_second),
             ]
-        for number, name in in_turn(servers, seconds):
-            rows.append((RATE, name, number, load(name, single, CONNECTIONS).per_second))
-        for number, name in in_turn(servers, seconds):
-            rows.append((ADS, name, number, BATCH * load(name, batch).per_second))
         rows += [(MEMORY, name, 0, server.resident_mb()) for name, server in servers.items()]
     return Measured(about, pd.DataFrame(rows, columns=["figure", "server", "round", "found"]))
-
-
-def _bodies(folder: Path, kind: str, parts: list[Ads]) -> dict[str, Path]:
-    """Write what each route is sent, a body a line; return the files by path."""
-    files = {path: folder / f"{kind}-{path[1:]}.jsonl" for path in (PREDICT, INVOCATIONS)}
-    for path, file in files.items():
-        lines = [json.dumps(body_for(path, part)) + "\n" for part in parts]
-        file.write_text("".join(lines), encoding="utf-8")
-    return files
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -197,9 +178,7 @@ def main(arguments: list[str] | None = None) -> int:
     add("--seconds", type=seconds, default=5, help="of each measurement (default: 5)")
     other = "another checkout, whose servers are measured too, with this interpreter"
     add("--before", type=Path, metavar="FOLDER", help=other)
-    return report.run(
-        parser, arguments, lambda o, say: measure(o.before, o.seconds, say).to_report()
-    )
+    return report.run(parser, arguments, lambda **options: measure(**options).to_report())
 
 
 if __name__ == "__main__":

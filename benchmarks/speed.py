@@ -44,7 +44,7 @@ def one_ad(predictor: Predictor, ads: pd.DataFrame) -> Floats:
 
 def main(arguments: list[str] | None = None) -> int:
     """Measure and print; return the exit status."""
-    parser = program_parser("speed", __doc__, "--data ../shared/avito/ads.csv", writes=False)
+    parser = program_parser("speed", __doc__, "--data ../shared/avito/ads.csv")
     parser.add_argument("--data", type=Path, metavar="FILE", help="default: demo ads")
     options = parser.parse_args(arguments)
     return guarded(lambda: _program(options.data))

@@ -7,8 +7,7 @@ import torch
 
 from benchmarks.quality import chosen_entries
 from benchmarks.quality_folds import cross_validate, seller_folds
-from benchmarks.quality_ours import our_entries
-from benchmarks.quality_sequences import (
+from benchmarks.quality_ours import (
     BUCKETS,
     EMBEDDING,
     ENCODERS,
@@ -16,6 +15,7 @@ from benchmarks.quality_sequences import (
     WORDS_MAX,
     SequenceModel,
     features_without_texts,
+    our_entries,
     word_sequences,
 )
 from demand.config import TrainingConfig

@@ -94,11 +94,7 @@ def echo() -> Iterator[tuple[str, type[Echo]]]:
         thread.join()
 
 
-@pytest.fixture
-def bodies(tmp_path: Path) -> Path:
-    path = tmp_path / "bodies.jsonl"
-    path.write_text('{"title": "ё"}\n{"title": "b"}\n', encoding="utf-8")
-    return path
+PARTS = [[{"title": "ё"}], [{"title": "b"}]]
 
 
 def journal(rows: list[tuple[object, ...]], events: list[Happened] | None = None) -> Journal:
@@ -127,9 +123,9 @@ def measured(flask_ms: float = 0.5, before: bool = False, **others: float) -> Me
     return Measured({}, pd.DataFrame(rows, columns=["figure", "server", "round", "found"]))
 
 
-def test_all_bodies_are_sent_in_turn_and_all_answers_counted(echo, bodies: Path) -> None:
+def test_all_bodies_are_sent_in_turn_and_all_answers_counted(echo) -> None:
     address, handler = echo
-    found = wrk(address + PREDICT, bodies, "deal_probability", 2, 1)
+    found = wrk(address + PREDICT, PARTS, 2, 1)
     assert found.statuses.keys() == {200}
     assert 0 <= len(handler.bodies) - found.statuses[200] <= 2
     assert {json.loads(body)["title"] for body in handler.bodies} == {"ё", "b"}
@@ -137,34 +133,30 @@ def test_all_bodies_are_sent_in_turn_and_all_answers_counted(echo, bodies: Path)
     assert found.per_second == pytest.approx(found.statuses[200] / found.seconds)
 
 
-def test_refusals_are_counted_and_say_when_to_come_again(echo, bodies: Path) -> None:
+def test_refusals_are_counted_and_say_when_to_come_again(echo) -> None:
     address, handler = echo
     handler.statuses = [503] * 5 + [200]
-    found = wrk(address + PREDICT, bodies, "deal_probability", 2, 1, all_good=False)
+    found = wrk(address + PREDICT, PARTS, 2, 1, all_good=False)
     assert (found.statuses[503], found.retry_after, found.lost) == (5, 5, 0)
 
 
-@pytest.mark.parametrize(("statuses", "word"), [([503, 200], "deal"), ([200], "predictions")])
-def test_an_answer_that_is_none_stops_the_measurement(
-    echo, bodies: Path, statuses: list[int], word: str
-) -> None:
+@pytest.mark.parametrize(("statuses", "path"), [([503, 200], PREDICT), ([200], "/other")])
+def test_an_answer_that_is_none_stops_the_measurement(echo, statuses: list[int], path: str) -> None:
     address, handler = echo
     handler.statuses = statuses
     with pytest.raises(ServingError, match="does not answer all"):
-        wrk(address + PREDICT, bodies, word, 1, 1)
+        wrk(address + path, PARTS, 1, 1)
 
 
-def test_a_server_that_is_not_there_is_an_error(bodies: Path) -> None:
+def test_a_server_that_is_not_there_is_an_error() -> None:
     with pytest.raises(ServingError, match=r"127\.0\.0\.1:1"):
-        wrk("http://127.0.0.1:1/predict", bodies, "deal", 1, 1)
+        wrk("http://127.0.0.1:1/predict", PARTS, 1, 1)
 
 
-def test_without_wrk_its_installation_is_told(
-    bodies: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_without_wrk_its_installation_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PATH", "")
     with pytest.raises(ServingError, match="apt-get install wrk"):
-        wrk("http://127.0.0.1:1/predict", bodies, "deal", 1, 1)
+        wrk("http://127.0.0.1:1/predict", PARTS, 1, 1)
 
 
 def test_a_steady_load_asks_when_due_and_tells_what_became_of_it(echo) -> None:
@@ -366,7 +358,7 @@ def overloaded(after: list[tuple[float, int]]) -> Overload:
     rows += [(1.0 + 0.02 * (n + 1), waited, status) for n, (waited, status) in enumerate(after)]
     caller = pd.DataFrame(rows, columns=["due", "waited", "status"])
     flood = Load({200: 50, 503: 950}, 0, 950, 1.0, 0.01, 0.1, 0, 0, 1)
-    memory = pd.Series({-1.0: 200.0, 0.5: 230.0, 2.0: 205.0})
+    memory = [200.0, 230.0, 205.0]
     return Overload({"connections": 2}, 100.0, flood, 1.0, caller, memory)
 
 
