@@ -31,16 +31,19 @@ def dvc(folder: Path, *arguments: str) -> str:
     return done.stdout
 
 
-@pytest.fixture(params=["symlink", "hardlink", "copy"])
-def tracked(request: pytest.FixtureRequest, tmp_path: Path) -> Path:
-    """A project in which DVC tracks ``ads.csv`` and ``output.csv``."""
-    dvc(tmp_path, "init", "--no-scm", "--quiet")
-    dvc(tmp_path, "config", "cache.type", request.param)
-    make_ads(30, seed=1).to_csv(tmp_path / "ads.csv", index=False)
-    (tmp_path / "output.csv").write_text("valuable\n", encoding="utf-8")
-    dvc(tmp_path, "add", "--quiet", "ads.csv", "output.csv")
-    assert (tmp_path / "output.csv").is_symlink() is (request.param == "symlink")
-    return tmp_path
+@pytest.fixture(scope="module", params=["symlink", "hardlink", "copy"])
+def tracked(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A project in which DVC tracks ``ads.csv`` and, for each test, a file named by it."""
+    folder = tmp_path_factory.mktemp("tracked")
+    dvc(folder, "init", "--no-scm", "--quiet")
+    dvc(folder, "config", "cache.type", request.param)
+    make_ads(30, seed=1).to_csv(folder / "ads.csv", index=False)
+    outputs = [f"{write.__name__}.csv" for write in (*WRITERS, clear)]
+    for name in outputs:
+        (folder / name).write_text("valuable\n", encoding="utf-8")
+    dvc(folder, "add", "--quiet", "ads.csv", *outputs)
+    assert (folder / outputs[0]).is_symlink() is (request.param == "symlink")
+    return folder
 
 
 def kept(folder: Path) -> list[Path]:
@@ -56,47 +59,50 @@ class Half:
         return np.full(len(ads), 0.5)
 
 
-def answers(folder: Path) -> None:
-    answer_file(Half(), folder / "ads.csv", folder / "output.csv")
+def answers(output: Path) -> None:
+    answer_file(Half(), output.with_name("ads.csv"), output)
 
 
-def demo(folder: Path) -> None:
-    assert main(["demo", "--rows", "9", "--quiet", "--output", str(folder / "output.csv")]) == 0
+def demo(output: Path) -> None:
+    assert main(["demo", "--rows", "9", "--quiet", "--output", str(output)]) == 0
 
 
-def json(folder: Path) -> None:
-    write_json(folder / "output.csv", 1)
+def json(output: Path) -> None:
+    write_json(output, 1)
 
 
-def quarantine(folder: Path) -> None:
-    write_quarantine(pd.DataFrame(columns=list(QUARANTINE_COLUMNS)), folder / "output.csv")
+def quarantine(output: Path) -> None:
+    write_quarantine(pd.DataFrame(columns=list(QUARANTINE_COLUMNS)), output)
 
 
-def reports(folder: Path) -> None:
-    made = folder / "made"
+def reports(output: Path) -> None:
+    made = output.parent / "made"
     made.mkdir()
-    (made / "output.csv").write_text("new", encoding="utf-8")
-    publish(made, folder)
+    (made / output.name).write_text("new", encoding="utf-8")
+    publish(made, output.parent)
 
 
-@pytest.mark.parametrize("write", [answers, demo, json, quarantine, reports])
+WRITERS = (answers, demo, json, quarantine, reports)
+
+
+@pytest.mark.parametrize("write", WRITERS)
 def test_writing_a_tracked_file_leaves_the_version_in_the_cache(
     tracked: Path, write: Callable[[Path], None]
 ) -> None:
-    before = kept(tracked)
+    before, output = kept(tracked), tracked / f"{write.__name__}.csv"
 
-    write(tracked)
+    write(output)
 
-    assert (tracked / "output.csv").read_text(encoding="utf-8") != "valuable\n"
+    assert output.read_text(encoding="utf-8") != "valuable\n"
     assert kept(tracked) == before
-    dvc(tracked, "checkout", "--force", "output.csv.dvc")
-    assert (tracked / "output.csv").read_text(encoding="utf-8") == "valuable\n"
+    dvc(tracked, "checkout", "--force", f"{output.name}.dvc")
+    assert output.read_text(encoding="utf-8") == "valuable\n"
 
 
 def test_removing_reports_leaves_the_versions_in_the_cache(tracked: Path) -> None:
     folder = tracked / "reports"
     folder.mkdir()
-    os.replace(tracked / "output.csv", folder / "output.csv")
+    os.replace(tracked / "clear.csv", folder / "clear.csv")
     (tracked / "elsewhere").mkdir()
     (folder / "linked").symlink_to(tracked / "elsewhere")
     before = kept(tracked)
