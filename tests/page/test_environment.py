@@ -13,21 +13,25 @@ from tests.security.page_server import Api, PageServer, serving_api, serving_pag
 
 pytestmark = pytest.mark.e2e
 NOWHERE = "http://127.0.0.1:9"
+# A page for each takes seconds to start: what does not hide the other stands together.
 SHELLS = {
-    "a SOCKS proxy": {"ALL_PROXY": "socks5://127.0.0.1:9", "all_proxy": "socks5://127.0.0.1:9"},
-    "a proxy": {
-        "HTTP_PROXY": NOWHERE, "http_proxy": NOWHERE, "HTTPS_PROXY": NOWHERE, "https_proxy": NOWHERE
+    "a SOCKS proxy, and exceptions that are none": {
+        "ALL_PROXY": "socks5://127.0.0.1:9", "all_proxy": "socks5://127.0.0.1:9",
+        "NO_PROXY": "[::1,*,http://[", "no_proxy": "[::1,*,http://[",
     },
-    "a proxy that is none": {"HTTP_PROXY": "::", "HTTPS_PROXY": "not a URL"},
-    "exceptions that are none": {"NO_PROXY": "[::1,*,http://[", "no_proxy": "[::1,*,http://["},
-    "certificates that are not there": {
+    "a proxy, and certificates that are not there": {
+        "HTTP_PROXY": NOWHERE, "http_proxy": NOWHERE,
+        "HTTPS_PROXY": NOWHERE, "https_proxy": NOWHERE,
         "SSL_CERT_FILE": "/nowhere/ca.pem", "SSL_CERT_DIR": "/nowhere",
         "REQUESTS_CA_BUNDLE": "/nowhere/ca.pem", "CURL_CA_BUNDLE": "/nowhere/ca.pem",
     },
-    "another Gradio's port": {
-        "GRADIO_SERVER_PORT": "x", "GRADIO_NUM_PORTS": "x", "GRADIO_SERVER_NAME": "nowhere"
+    "a proxy that is none, a plotter, and warnings": {
+        "HTTP_PROXY": "::", "HTTPS_PROXY": "not a URL",
+        "MPLBACKEND": "nonsense", "MPLCONFIGDIR": "/nowhere",
+        "PYTHONWARNINGS": "always", "PYTHONDEVMODE": "1",
     },
-    "another Gradio's page": {
+    "another Gradio": {
+        "GRADIO_SERVER_PORT": "x", "GRADIO_NUM_PORTS": "x", "GRADIO_SERVER_NAME": "nowhere",
         "GRADIO_ROOT_PATH": "/elsewhere", "GRADIO_SHARE": "True", "GRADIO_DEBUG": "1",
         "GRADIO_ALLOWED_PATHS": "/", "GRADIO_BLOCKED_PATHS": "/", "GRADIO_TEMP_DIR": "/nowhere",
         "GRADIO_MCP_SERVER": "True", "GRADIO_SSR_MODE": "True", "GRADIO_NUM_WORKERS": "x",
@@ -37,16 +41,12 @@ SHELLS = {
         "GRADIO_WATCH_DIRS": "/", "GRADIO_VIBE_MODE": "1", "GRADIO_LOCAL_DEV_MODE": "1",
         "GRADIO_PROFILING": "1", "GRADIO_IS_E2E_TEST": "1", "GRADIO_HOT_RELOAD": "true",
     },
-    "a Space of Hugging Face": {
+    "a Space of Hugging Face, and another server": {
         "SYSTEM": "spaces", "SPACE_ID": "a/b", "SPACE_HOST": "x", "HF_TOKEN": "x",
         "HF_ENDPOINT": "nowhere", "HF_HUB_OFFLINE": "0", "SPACES_ZERO_GPU": "true",
-    },
-    "another server": {
         "WEB_CONCURRENCY": "x", "FORWARDED_ALLOW_IPS": "*", "UVICORN_PORT": "x",
         "GRANIAN_PORT": "x", "GRANIAN_WORKERS": "x", "PORT": "x",
     },
-    "a plotter": {"MPLBACKEND": "nonsense", "MPLCONFIGDIR": "/nowhere"},
-    "warnings": {"PYTHONWARNINGS": "always", "PYTHONDEVMODE": "1"},
 }  # fmt: skip
 
 
