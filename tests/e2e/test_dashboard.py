@@ -1,4 +1,7 @@
-"""The real dashboard beside real ZenML runs, each installation in a folder of its own."""
+"""The real dashboard beside real ZenML runs.
+
+The tests share an installation, and each ends the dashboard that it starts.
+"""
 
 import os
 import signal
@@ -107,9 +110,9 @@ def get(address: str, path: str) -> dict:
     return answer.json()
 
 
-@pytest.fixture
-def installation(tmp_path: Path):
-    installation = Installation(tmp_path)
+@pytest.fixture(scope="module")
+def installation(tmp_path_factory: pytest.TempPathFactory):
+    installation = Installation(tmp_path_factory.mktemp("installation"))
     yield installation
     installation.stop()
 
@@ -159,12 +162,15 @@ def test_sigterm_ends_both_servers_and_frees_their_ports(installation: Installat
     assert not any(map(answers, addresses))
 
 
-def test_a_second_dashboard_only_says_where_the_first_one_is(installation: Installation):
-    installation.start(free_port(24500), free_port(24550))
+def test_a_second_dashboard_only_says_where_the_first_one_is_and_stopping_ends_that(
+    installation: Installation,
+):
+    port = free_port(24500)
+    installation.start(port, port)
     first = installation.servers()
 
     second = subprocess.run(
-        [sys.executable, "-c", START, "24500", "24550"],
+        [sys.executable, "-c", START, str(port), str(port)],
         cwd=PROJECT_ROOT,
         env=installation.environment,
         capture_output=True,
@@ -175,6 +181,10 @@ def test_a_second_dashboard_only_says_where_the_first_one_is(installation: Insta
     assert second.returncode == 0
     assert all(address in second.stdout for address in installation.addresses())
     assert installation.servers() == first
+
+    assert installation.stop() == "True\n"
+    assert installation.dashboard.wait(60) == 0
+    assert not any(map(answers, installation.addresses()))
 
 
 def test_a_server_that_dies_is_named_and_the_other_is_stopped(installation: Installation):
@@ -198,12 +208,3 @@ def test_stopping_ends_what_a_killed_dashboard_left_running(installation: Instal
     assert installation.stop() == "True\n"
     assert not any(map(answers, addresses))
     assert installation.stop() == "False\n"
-
-
-def test_stopping_ends_a_dashboard_that_is_watched(installation: Installation):
-    port = free_port(24600)
-    installation.start(port, port)
-
-    assert installation.stop() == "True\n"
-    assert installation.dashboard.wait(60) == 0
-    assert not any(map(answers, installation.addresses()))
