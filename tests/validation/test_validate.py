@@ -225,7 +225,7 @@ def test_one_bad_row_more_is_a_refusal_with_reason_examples_and_file(tmp_path: P
         assert part in validation.refusal
 
 
-@pytest.mark.parametrize("column", ["region", "activation_date", "price"])
+@pytest.mark.parametrize("column", ["region", "activation_date", "price", "description"])
 def test_a_wholly_missing_column_is_refused_by_name(tmp_path: Path, column: str) -> None:
     ads = make_ads(ROWS)
     ads[column] = pd.Series([None] * ROWS, dtype=ads[column].dtype)
