@@ -30,12 +30,12 @@ def load(ahead: bool) -> tuple[pd.DataFrame, pd.DataFrame, pd.DataFrame]:
     return ads, pd.DataFrame(columns=UNPARSED), pd.DataFrame({"line": []}, dtype="int64")
 
 @pipeline(name="training")
-def training(ahead: bool) -> None:
-    validate(*load(ahead), ValidationSettings())
+def training() -> None:
+    for ahead in (False, True):
+        validate(*load(ahead), ValidationSettings())
 
-found = []
-for ahead in (False, True):
-    step = training(ahead).steps["validate"]
+found, run = [], training()
+for step in (run.steps["validate"], run.steps["validate_2"]):
     expires = Client().get_run_step(step.id).cache_expires_at
     found.append((expires and expires.isoformat(), step.outputs["warnings"][0].load()))
 print(json.dumps(found))
