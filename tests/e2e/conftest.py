@@ -34,15 +34,24 @@ def door(tmp_path_factory: pytest.TempPathFactory) -> Door:
     return Door(tmp_path_factory.mktemp("door"))
 
 
+@pytest.fixture(scope="session")
+def prepared(tmp_path_factory: pytest.TempPathFactory, demo_ads: Path, door: Door) -> Installation:
+    """ZenML and MLflow take long to create their tables: once for all tests."""
+    installation = Installation(tmp_path_factory.mktemp("prepared"), demo_ads)
+    door.make_stores(installation)
+    return installation
+
+
 @pytest.fixture(scope="module")
 def new_installation(
-    tmp_path_factory: pytest.TempPathFactory, demo_ads: Path
+    tmp_path_factory: pytest.TempPathFactory, prepared: Installation
 ) -> Iterator[Callable[[], Installation]]:
     """Return a maker of empty installations; what they serve is stopped at the end."""
     made: list[Installation] = []
 
     def make() -> Installation:
-        made.append(Installation(tmp_path_factory.mktemp("installation"), demo_ads))
+        made.append(Installation(tmp_path_factory.mktemp("installation"), prepared.data))
+        made[-1].start_from(prepared)
         return made[-1]
 
     yield make

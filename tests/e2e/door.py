@@ -44,19 +44,36 @@ def _enter(
     with output.open("wb") as file:
         os.dup2(file.fileno(), sys.__stdout__.fileno())
         os.dup2(file.fileno(), sys.__stderr__.fileno())
-    from zenml.client import Client
-    from zenml.config.global_config import GlobalConfiguration
-
     import run
 
-    # What was imported belongs to no installation; ZenML has no public way to forget it.
-    GlobalConfiguration._reset_instance()  # noqa: SLF001
-    Client._reset_instance()  # noqa: SLF001
+    _forget_stores()
     if file_size_max is not None:
         resource.setrlimit(resource.RLIMIT_FSIZE, (file_size_max, resource.RLIM_INFINITY))
     if small_disk is not None:
         _mount_small_disk(small_disk)
     sys.exit(run.main(argv))
+
+
+def _forget_stores() -> None:
+    """Let ZenML read the environment anew: what was imported belongs to no installation."""
+    from zenml.client import Client
+    from zenml.config.global_config import GlobalConfiguration
+
+    # There is no public way.
+    GlobalConfiguration._reset_instance()  # noqa: SLF001
+    Client._reset_instance()  # noqa: SLF001
+
+
+def _make_stores(environment: dict[str, str]) -> None:
+    """Create the tables of ZenML and MLflow in the installation of an environment."""
+    os.environ.clear()
+    os.environ.update(environment)
+    from demand.registry.tracking import mlflow_client
+    from orchestration.runs import ensure_stack
+
+    _forget_stores()
+    ensure_stack()
+    mlflow_client()
 
 
 def _mount_small_disk(folder: Path) -> None:
@@ -118,6 +135,13 @@ class Door:
         finally:
             os.environ.clear()
             os.environ.update(before)
+
+    def make_stores(self, installation: Installation) -> None:
+        """Create an installation's tables, as its first run would."""
+        process = self._context.Process(target=_make_stores, args=(installation.environment,))
+        process.start()
+        process.join(RUN_S)
+        assert process.exitcode == 0
 
     def start(
         self,

@@ -6,6 +6,7 @@ import contextlib
 import dataclasses
 import json
 import os
+import shutil
 import sqlite3
 import subprocess
 import sys
@@ -17,7 +18,7 @@ from typing import Any
 import requests
 import yaml
 
-from demand.serving.deployment import status
+from demand.serving.deployment import status, stop
 from demand.serving.http.server import free_port
 from demand.workspace.workspace import PROJECT_ROOT, Workspace
 
@@ -135,8 +136,20 @@ class Installation:
         rows = rows_of(database, query, *values)
         return rows[0] if rows else None
 
+    def start_from(self, prepared: Installation) -> None:
+        """Take over the stores of an installation in which nothing was done yet."""
+        for mine, its in (
+            (self.home, prepared.home),
+            (self.zenml_store, prepared.zenml_store),
+        ):
+            shutil.copytree(its, mine)
+        # ZenML keeps the path of its database.
+        config = self.zenml_store / "config.yaml"
+        text = config.read_text(encoding="utf-8")
+        config.write_text(text.replace(str(prepared.folder), str(self.folder)), encoding="utf-8")
+
     def stop(self) -> None:
-        self.demand("stop")
+        stop(Workspace(self.home))
 
 
 def rows_of(database: Path, query: str, *values: str) -> list[tuple[str, ...]]:

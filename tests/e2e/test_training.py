@@ -10,7 +10,7 @@ import json
 import re
 import shutil
 import subprocess
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -19,18 +19,26 @@ import pytest
 from demand.registry.registry import Registry
 from demand.registry.tracking import open_run
 from demand.workspace.workspace import Workspace
-from tests.e2e.door import Door
+from tests.e2e.door import Door, Run
 from tests.e2e.installation import AD, Installation, answer
 
 pytestmark = pytest.mark.e2e
-
-Done = subprocess.CompletedProcess[str]
 
 STEPS = [
     *("ingest", "trace", "validate", "split", "baselines", "build_features"),
     *("train", "check", "evaluate", "refit", "package", "promote", "deploy"),
 ]
 SCAN = {"giskard_scan": True, "scan_rows": 60}
+
+
+@pytest.fixture(scope="module")
+def installation(
+    tmp_path_factory: pytest.TempPathFactory, demo_ads: Path
+) -> Iterator[Installation]:
+    """Return an installation as it is before the first run: there are no stores."""
+    installation = Installation(tmp_path_factory.mktemp("installation"), demo_ads)
+    yield installation
+    installation.stop()
 
 
 class First:
@@ -154,11 +162,11 @@ class TestAFirstTraining:
 
 
 @pytest.fixture(scope="module")
-def printed_again(first: First, installation: Installation) -> str:
+def printed_again(first: First, installation: Installation, door: Door) -> str:
     shutil.rmtree(installation.reports)
-    done = installation.run_training(config=installation.folder / "scan.yaml")
-    assert done.returncode == 0, done.stderr
-    return done.stderr
+    run = door.start(installation, config=installation.folder / "scan.yaml")
+    assert run.wait() == 0, run.printed
+    return run.printed
 
 
 class TestTheSameAgain:
@@ -186,15 +194,17 @@ class TestTheSameAgain:
 
 
 @pytest.fixture(scope="module")
-def refused(first: First, installation: Installation) -> Done:
+def refused(first: First, installation: Installation, door: Door) -> Run:
     config = installation.write_config("strict.yaml", gate={"rmse_threshold": 0.1}, checks=SCAN)
-    return installation.run_training("--quiet", config=config)
+    run = door.start(installation, "--quiet", config=config)
+    run.wait()
+    return run
 
 
 class TestAThresholdOutOfReach:
-    def test_ends_with_two_and_one_line_that_says_which_gate_and_why(self, refused: Done) -> None:
-        assert (refused.returncode, refused.stdout) == (2, "")
-        (line,) = refused.stderr.splitlines()
+    def test_ends_with_two_and_one_line_that_says_which_gate_and_why(self, refused: Run) -> None:
+        assert refused.wait() == 2
+        (line,) = refused.printed.splitlines()
         assert line.startswith("stopped: the rmse gate said no: the test RMSE 0.2")
         assert line.endswith("is not below 0.1; what was serving still serves")
 
