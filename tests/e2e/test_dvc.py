@@ -88,9 +88,10 @@ class Project:
         return done.stdout + done.stderr
 
 
-@pytest.fixture
-def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Project:
-    root = tmp_path / "project"
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> Project:
+    """Return a project after its first ``dvc repro``; each test gets a copy."""
+    root = tmp_path_factory.mktemp("trained") / "project"
     (root / ".dvc").mkdir(parents=True)
     for name in (".dvc/config", ".dvc/.gitignore", ".dvcignore", ".gitignore", "dvc.yaml"):
         shutil.copy(PROJECT_ROOT / name, root / name)
@@ -105,17 +106,21 @@ def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Project:
     pin = yaml.safe_load((PROJECT_ROOT / "data.dvc").read_text(encoding="utf-8"))
     pin["outs"][0] = {"path": pin["outs"][0]["path"], "hash": "md5"}
     (root / "data.dvc").write_text(yaml.safe_dump(pin), encoding="utf-8")
-    monkeypatch.setattr(versioning, "PROJECT_ROOT", root)
-    monkeypatch.delenv("DEMAND_REPORTS", raising=False)
     project = Project(root)
     project.git("init", "--quiet")
     project.dvc("commit", "--force", "data.dvc")
     project.commit()
+    project.dvc("repro")
     return project
 
 
+@pytest.fixture
+def project(trained: Project, tmp_path: Path) -> Project:
+    shutil.copytree(trained.root, tmp_path / "project", symlinks=True)
+    return Project(tmp_path / "project")
+
+
 def test_nothing_is_trained_again_when_nothing_changed(project: Project):
-    project.dvc("repro")
     project.dvc("repro")
 
     assert project.calls() == 1
@@ -123,7 +128,6 @@ def test_nothing_is_trained_again_when_nothing_changed(project: Project):
 
 
 def test_a_change_of_the_config_trains_again(project: Project):
-    project.dvc("repro")
     project.set("epochs_max: 3", "epochs_max: 4")
 
     project.dvc("repro")
@@ -133,7 +137,6 @@ def test_a_change_of_the_config_trains_again(project: Project):
 
 @pytest.mark.parametrize("changed", ["demand/code.py", "steps/code.py", "data/demo.csv"])
 def test_a_change_of_code_or_ads_trains_again(project: Project, changed: str):
-    project.dvc("repro")
     with (project.root / changed).open("a", encoding="utf-8") as file:
         file.write("b = 1\n")
 
@@ -145,7 +148,6 @@ def test_a_change_of_code_or_ads_trains_again(project: Project, changed: str):
 @pytest.mark.parametrize("beside", ["demand/page/texts.json", "demand/demo/words.json", "run.py"])
 def test_a_wording_trains_nothing_again(project: Project, beside: str):
     (project.root / beside).parent.mkdir(parents=True, exist_ok=True)
-    project.dvc("repro")
     with (project.root / beside).open("a", encoding="utf-8") as file:
         file.write("\n")
 
@@ -154,7 +156,6 @@ def test_a_wording_trains_nothing_again(project: Project, beside: str):
 
 def test_how_a_model_is_packaged_counts(project: Project):
     (project.root / "demand" / "registry").mkdir()
-    project.dvc("repro")
     (project.root / "demand" / "registry" / "loader.py").write_text("y = 1\n", encoding="utf-8")
 
     project.dvc("repro")
@@ -163,7 +164,6 @@ def test_how_a_model_is_packaged_counts(project: Project):
 
 
 def test_what_python_compiles_does_not_count_as_a_change(project: Project):
-    project.dvc("repro")
     (project.root / "demand" / "__pycache__").mkdir()
     (project.root / "demand" / "__pycache__" / "code.pyc").write_bytes(b"x")
 
@@ -171,13 +171,10 @@ def test_what_python_compiles_does_not_count_as_a_change(project: Project):
 
 
 def test_training_by_dvc_stops_short_of_promotion(project: Project):
-    project.dvc("repro")
-
     assert "--no-promote" in (project.root / "calls.txt").read_text(encoding="utf-8")
 
 
 def test_dvc_fails_on_a_gate_that_says_no_and_removes_no_figure(project: Project):
-    project.dvc("repro")
     before = (project.root / "metrics/metrics.json").read_bytes()
     project.set("0.25", "0.1")
 
@@ -186,7 +183,6 @@ def test_dvc_fails_on_a_gate_that_says_no_and_removes_no_figure(project: Project
 
 
 def test_metrics_of_two_commits_can_be_compared(project: Project):
-    project.dvc("repro")
     project.commit()
     project.set("epochs_max: 3", "epochs_max: 5")
     project.dvc("repro")
@@ -198,7 +194,6 @@ def test_metrics_of_two_commits_can_be_compared(project: Project):
 
 
 def test_a_fresh_clone_has_figures_and_curves_to_compare_with(project: Project, tmp_path: Path):
-    project.dvc("repro")
     project.commit()
     clone = Project(tmp_path / "clone")
     project.git("clone", "--quiet", str(project.root), str(clone.root))
@@ -217,7 +212,6 @@ def test_a_fresh_clone_has_figures_and_curves_to_compare_with(project: Project, 
 
 
 def test_training_by_dvc_changes_what_git_tracks_only_where_the_figures_are(project: Project):
-    project.dvc("repro")
     project.commit()
     project.set("min_rows: 200", "min_rows: 201")
     project.dvc("repro")
@@ -228,8 +222,6 @@ def test_training_by_dvc_changes_what_git_tracks_only_where_the_figures_are(proj
 
 
 def test_plots_show_the_curve_and_the_calibration(project: Project):
-    project.dvc("repro")
-
     project.dvc("plots", "show")
 
     page = (project.root / "dvc_plots" / "index.html").read_text(encoding="utf-8")
@@ -238,7 +230,6 @@ def test_plots_show_the_curve_and_the_calibration(project: Project):
 
 
 def test_an_experiment_sets_a_parameter_and_keeps_the_comments(project: Project):
-    project.dvc("repro")
     project.commit()
 
     project.dvc("exp", "run", "-S", "configs/training.yaml:training.epochs_max=2")
@@ -251,6 +242,7 @@ def test_an_experiment_sets_a_parameter_and_keeps_the_comments(project: Project)
 def test_demo_ads_of_a_fresh_clone_are_stored_without_touching_the_pin(
     project: Project, monkeypatch: pytest.MonkeyPatch
 ):
+    monkeypatch.setattr(versioning, "PROJECT_ROOT", project.root)
     shutil.rmtree(project.root / ".dvc" / "cache")
     ads = demo_file(*DEFAULT)
     ads.rename(ads.with_suffix(".before"))
@@ -267,8 +259,6 @@ def test_demo_ads_of_a_fresh_clone_are_stored_without_touching_the_pin(
 
 
 def test_a_folder_is_a_remote_after_one_command(project: Project, tmp_path: Path):
-    project.dvc("repro")
-
     project.dvc("remote", "add", "--default", "storage", str(tmp_path / "storage"))
 
     project.dvc("push")
