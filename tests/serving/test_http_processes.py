@@ -103,20 +103,16 @@ def test_a_second_server_of_ours_is_refused(server: Served, host: str) -> None:
 
 
 @e2e
-@pytest.mark.parametrize(("host", "other"), [("::1", "::"), ("localhost", "127.0.0.1")])
-def test_a_server_listens_where_it_is_told(tmp_path: Path, host: str, other: str) -> None:
-    with api(tmp_path / "log", host=host) as server:
-        assert server.get("/health").status_code == 200
-        assert refused(host=other, port=server.port).endswith(IN_USE)
-
-
-@e2e
-@pytest.mark.parametrize("host", ["127.0.0.1", "::1", "localhost", ALL])
-def test_it_says_once_that_it_answers_and_then_does(tmp_path: Path, host: str) -> None:
+@pytest.mark.parametrize(
+    ("host", "other"), [("::1", "::"), ("localhost", "127.0.0.1"), (ALL, "127.0.0.1")]
+)
+def test_a_server_listens_where_it_is_told_and_says_so_once(
+    tmp_path: Path, host: str, other: str
+) -> None:
     with api(tmp_path / "log", host=host, workers=2) as server:
         assert server.get("/health").status_code == 200
+        assert refused(host=other, port=server.port).endswith(IN_USE)
         wait_for(lambda: len(server.workers) == 2)
-        time.sleep(0.2)
         assert server.log.count("answers at") == 1
 
 
@@ -188,8 +184,10 @@ def test_a_worker_that_ends_again_at_once_ends_the_server(tmp_path: Path) -> Non
 
 
 @e2e
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-@pytest.mark.parametrize("whom", ["the master", "all, as a terminal does"])
+@pytest.mark.parametrize(
+    ("number", "whom"),
+    [(signal.SIGTERM, "the master"), (signal.SIGINT, "all, as a terminal does")],
+)
 def test_a_signal_ends_it_at_once_where_nothing_is_left_to_do(
     tmp_path: Path, number: signal.Signals, whom: str
 ) -> None:
@@ -212,7 +210,7 @@ def test_a_signal_ends_it_at_once_where_nothing_is_left_to_do(
 def test_a_signal_while_workers_load_ends_it(tmp_path: Path) -> None:
     """Granian alone would lose it, and wait for ten seconds."""
     starts = command("api", model=str(tiny_model()), workers=2)
-    for pause in (0.0, 0.01, 0.05, 0.1, 0.3):
+    for pause in (0.0, 0.05, 0.3):
         with subprocess.Popen(starts, stderr=subprocess.PIPE, text=True) as process:
             assert process.stderr is not None
             master = psutil.Process(process.pid)
