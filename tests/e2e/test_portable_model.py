@@ -13,7 +13,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import pandas as pd
 import pytest
 import requests
 
@@ -92,7 +91,8 @@ def machine(tmp_path_factory: pytest.TempPathFactory) -> Machine:
     machine = Machine(folder, folder / "venv" / "bin" / "python", folder / "model")
     mlflow = f"mlflow=={importlib.metadata.version('mlflow')}"
     wanted = ("--requirement", machine.model / "requirements.txt")
-    machine.run("-m", "pip", "install", "--quiet", mlflow, *wanted)
+    # Python compiles what it imports; pip would compile all the packages.
+    machine.run("-m", "pip", "install", "--quiet", "--no-compile", mlflow, *wanted)
     return machine
 
 
@@ -160,18 +160,11 @@ def test_a_wrong_value_is_named_over_http(url: str) -> None:
     assert "ad 0: price must lie" in answer.text
 
 
-@pytest.mark.parametrize(
-    ("text", "ads"),
-    [(CSV, CSV_ADS), (pd.DataFrame([BARE_AD]).to_csv(index=False), [BARE_AD])],
-    ids=["empty cells", "required columns"],
-)
-def test_it_answers_a_csv_file(
-    machine: Machine, tmp_path: Path, text: str, ads: list[dict[str, object]]
-) -> None:
-    (tmp_path / "ads.csv").write_text(text, encoding="utf-8")
+def test_it_answers_a_csv_file(machine: Machine, tmp_path: Path) -> None:
+    (tmp_path / "ads.csv").write_text(CSV, encoding="utf-8")
     predict = ["-m", "mlflow", "models", "predict", "--env-manager", "local"]
     files = ["-i", tmp_path / "ads.csv", "-t", "csv", "-o", tmp_path / "answers.json"]
     machine.run(*predict, "--model-uri", machine.model, *files)
     given = machine.answers((tmp_path / "answers.json").read_text(encoding="utf-8"))
-    expected = tiny_predictor().predict(frame_from_records(ads))
+    expected = tiny_predictor().predict(frame_from_records(CSV_ADS))
     np.testing.assert_allclose(given, expected, rtol=0, atol=TOLERANCE)
