@@ -401,20 +401,22 @@ def test_overload_results_are_written(tmp_path: Path) -> None:
 
 
 @pytest.mark.e2e
-def test_an_overload_is_refused_and_over_soon() -> None:
+def test_an_overload_is_refused_and_over_soon(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(overload, "_SUSTAINED_S", 1)
+    monkeypatch.setattr(overload, "_AFTER_S", 5.0)
     found = overload.measure(2, 200, lambda _: None)
     statuses = found.flood.statuses
     assert statuses[200]
     assert statuses.keys() <= {200, 429, 503}
     assert found.flood.retry_after == sum(statuses.values()) - statuses[200]
     assert found.flood.lost == 0
-    assert found.normal_again_s < 10
+    assert found.normal_again_s < 5
 
 
 @pytest.mark.e2e
 def test_no_prediction_fails_while_models_change(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("DEMAND_HOME", "")  # what is set meanwhile is undone
-    found = resilience.measure(15, 2, lambda _: None)
+    found = resilience.measure(3, 1, lambda _: None)
     assert found.failed(PREDICT) == 0
     assert len(found.of(PREDICT)) > 100
     assert set(found.of(PREDICT)["version"]) == {"1", "2"}
