@@ -28,7 +28,9 @@ def missing_model(workspace: Workspace) -> None:
     gone = workspace.root / "artifacts" / "gone"
     champion = RegisteredVersion("3", "", "", "", "", {}, gone, "abc", "", {})
     workspace.mlflow_database.touch()
-    model_provider.read_champion = lambda _: champion  # type: ignore[assignment]
+    # Those that other tests of this process have left following read on as before.
+    read = model_provider.read_champion
+    model_provider.read_champion = lambda asked: champion if asked == workspace else read(asked)
 
 
 @pytest.mark.parametrize("spoil", [damaged_registry, missing_model])
@@ -50,9 +52,8 @@ def test_no_path_of_this_machine_is_told_but_logged(
     for answer in (client.get("/ready"), client.get("/info"), client.post("/predict", json=AD)):
         assert "secret-place" not in answer.text
         assert "the API's log says why" in answer.text
-    assert "secret-place" in caplog.text
     followed.look()
-    assert len(caplog.records) == 1
+    assert sum("secret-place" in record.getMessage() for record in caplog.records) == 1
 
 
 @pytest.mark.parametrize("token", ["", " ", "a\nb", "тайна"])
