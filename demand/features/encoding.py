@@ -24,14 +24,14 @@ from numpy.typing import NDArray
 from demand.features import kernels
 from demand.schema.arrays import Floats, Hashes
 from demand.schema.cells import NOT_A_DATE, Parser, parse_date, parse_number, parser_of
-from demand.schema.columns import COLUMN, INPUT_COLUMNS, PARAMS
+from demand.schema.columns import INPUT_COLUMNS, PARAMS
 from demand.schema.population import reference
 
 if TYPE_CHECKING:
     import pandas as pd
 
 
-TEXT_COLUMNS = tuple(c.name for c in INPUT_COLUMNS if c.kind == "text")
+TEXT_COLUMNS = {c.name: parser_of(c) for c in INPUT_COLUMNS if c.kind == "text"}
 # Ads a pass. It bounds memory, and how long other threads wait for the interpreter: 5 ms.
 BLOCK = 256
 _NANOSECONDS = np.dtype("datetime64[ns]")
@@ -52,10 +52,13 @@ class AdColumns:
         """Take the known columns of ``frame`` in any order; absent ones count as missing."""
         n = len(frame)
         text: dict[str, list[str | None]] = {}
-        for name in TEXT_COLUMNS:
+        for name, parse in TEXT_COLUMNS.items():
             if name in frame.columns:
-                parse = parser_of(COLUMN[name])
-                text[name] = [_text(value, parse) for value in frame[name].tolist()]
+                # What is no text is None.
+                text[name] = [
+                    parse(value)[0] if isinstance(value, str) else None
+                    for value in frame[name].tolist()
+                ]
             else:
                 text[name] = [None] * n
         number = {
@@ -70,7 +73,7 @@ class AdColumns:
     @classmethod
     def from_record(cls, ad: Mapping[str, Any]) -> AdColumns:
         """Take one ad as a mapping; absent keys, None and blank texts count as missing."""
-        text = {name: [_text(ad.get(name), parser_of(COLUMN[name]))] for name in TEXT_COLUMNS}
+        text = {name: [_text(ad.get(name), parse)] for name, parse in TEXT_COLUMNS.items()}
         number = {name: np.array([_number(ad.get(name))]) for name in NUMBER_COLUMNS}
         return cls(1, text, number, np.array([_weekday(ad.get("activation_date"))]))
 

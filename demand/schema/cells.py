@@ -84,10 +84,9 @@ def parse_verbatim(cell: str) -> tuple[str | None, str | None]:
     if "\0" in cell:
         cell = cell.replace("\0", "")
         reason = "NUL byte in the text"
-    is_null = len(cell) <= _PADDED_MAX and cell.strip() == _DATABASE_NULL
-    if not cell or cell.isspace() or is_null:
-        return None, reason
-    return cell, reason
+    short = len(cell) <= _PADDED_MAX
+    missing = cell.strip() in ("", _DATABASE_NULL) if short else cell.isspace()
+    return (None if missing else cell), reason
 
 
 def parse_category(cell: str) -> tuple[str | None, str | None]:
