@@ -15,8 +15,8 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from benchmarks.quality_folds import Entry, cross_validate, seller_folds
-from benchmarks.quality_peers import CATEGORY_MEANS, MEAN, LightGBMPeer, RidgePeer, Settings
+from benchmarks.models.folds import Entry, cross_validate, seller_folds
+from benchmarks.models.peers import CATEGORY_MEANS, MEAN, LightGBMPeer, RidgePeer, Settings
 from benchmarks.report import Grid, Report, Say, program_parser, run
 from demand.data.reading import read_ads
 from demand.demo import generate, noise_floor

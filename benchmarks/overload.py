@@ -22,8 +22,8 @@ import numpy as np
 import pandas as pd
 
 from benchmarks import report
-from benchmarks.installation import PREDICT, new_ads, temporary_installation
-from benchmarks.load import Load, sleep_until, steady_load, wrk
+from benchmarks.servers.installation import PREDICT, new_ads, temporary_installation
+from benchmarks.servers.load import Load, sleep_until, steady_load, wrk
 from cli.terminal import whole_number
 
 OK, REFUSALS, LOST = (200,), (429, 503), (0,)

@@ -26,9 +26,9 @@ import numpy as np
 import pandas as pd
 from sklearn.metrics import mean_absolute_error
 
-from benchmarks.quality_folds import Entry, Outcome, cross_validate, seller_folds
-from benchmarks.quality_ours import our_entries
-from benchmarks.quality_peers import CATEGORY_MEANS, peer_entries
+from benchmarks.models.folds import Entry, Outcome, cross_validate, seller_folds
+from benchmarks.models.ours import our_entries
+from benchmarks.models.peers import CATEGORY_MEANS, peer_entries
 from benchmarks.report import Cell, Grid, Report, Say, program_parser, run
 from cli.terminal import whole_number
 from demand.config import TrainingConfig, load_config

@@ -24,7 +24,7 @@ import pandas as pd
 import psutil
 
 from benchmarks import report
-from benchmarks.installation import (
+from benchmarks.servers.installation import (
     INVOCATIONS,
     PREDICT,
     answers,
@@ -32,7 +32,7 @@ from benchmarks.installation import (
     new_ads,
     temporary_installation,
 )
-from benchmarks.load import sleep_until, steady_load
+from benchmarks.servers.load import sleep_until, steady_load
 from cli.terminal import whole_number
 from demand.config import DeploySettings
 from demand.errors import ServingError
@@ -71,8 +71,8 @@ class Happened:
 class Journal:
     """What became of all requests, and what happened meanwhile, by seconds of the load.
 
-    ``requests`` are those of :func:`benchmarks.load.steady_load`, ``wrong`` the answers that
-    are not those of the version that they name. The window of each of the ``events`` ends
+    ``requests`` are those of :func:`benchmarks.servers.load.steady_load`, ``wrong`` the answers
+    that are not those of the version that they name. The window of each of the ``events`` ends
     where the next one begins.
     """
 

@@ -25,7 +25,7 @@ from pathlib import Path
 import pandas as pd
 
 from benchmarks import report
-from benchmarks.installation import (
+from benchmarks.servers.installation import (
     INVOCATIONS,
     PREDICT,
     Ads,
@@ -33,7 +33,7 @@ from benchmarks.installation import (
     new_ads,
     temporary_installation,
 )
-from benchmarks.load import Load, wrk
+from benchmarks.servers.load import Load, wrk
 from cli.terminal import whole_number
 from demand.workspace.workspace import PROJECT_ROOT
 

@@ -18,7 +18,7 @@ import pandas as pd
 from rich.console import Console
 from threadpoolctl import threadpool_limits
 
-from benchmarks.quality_ours import Ours
+from benchmarks.models.ours import Ours
 from benchmarks.report import Grid, program_parser
 from cli.terminal import guarded
 from demand.config import TrainingConfig

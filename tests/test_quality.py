@@ -10,11 +10,10 @@ import pandas as pd
 import pytest
 
 from benchmarks import quality
-from benchmarks.quality import chosen_entries, main, measure, subsample
-from benchmarks.quality_features import AdNumbers, TargetStatistics, TextDigest
-from benchmarks.quality_folds import Entry, cross_validate, seller_folds
-from benchmarks.quality_ours import IMAGE_COLUMNS, OPTIONAL, SELLER_COLUMNS, Ours, our_entries
-from benchmarks.quality_peers import (
+from benchmarks.models.features import AdNumbers, TargetStatistics, TextDigest
+from benchmarks.models.folds import Entry, cross_validate, seller_folds
+from benchmarks.models.ours import IMAGE_COLUMNS, OPTIONAL, SELLER_COLUMNS, Ours, our_entries
+from benchmarks.models.peers import (
     EVERY,
     LightGBMPeer,
     Settings,
@@ -22,6 +21,7 @@ from benchmarks.quality_peers import (
     inner_parts,
     peer_entries,
 )
+from benchmarks.quality import chosen_entries, main, measure, subsample
 from benchmarks.report import Report
 from demand.config import TrainingConfig
 from demand.demo import generate

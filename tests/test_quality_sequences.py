@@ -5,9 +5,8 @@ import pandas as pd
 import pytest
 import torch
 
-from benchmarks.quality import chosen_entries
-from benchmarks.quality_folds import cross_validate, seller_folds
-from benchmarks.quality_ours import (
+from benchmarks.models.folds import cross_validate, seller_folds
+from benchmarks.models.ours import (
     BUCKETS,
     EMBEDDING,
     ENCODERS,
@@ -18,6 +17,7 @@ from benchmarks.quality_ours import (
     our_entries,
     word_sequences,
 )
+from benchmarks.quality import chosen_entries
 from demand.config import TrainingConfig
 from demand.features.encoding import BLOCK, AdColumns
 from demand.schema.columns import TARGET

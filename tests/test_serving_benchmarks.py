@@ -14,7 +14,10 @@ import pandas as pd
 import pytest
 
 from benchmarks import overload, resilience, serving
-from benchmarks.installation import (
+from benchmarks.overload import Overload
+from benchmarks.report import Finding, Grid, asked_and_found
+from benchmarks.resilience import KILL, LOCK, ROLLBACK, SWITCH, Happened, Journal, wrong_answers
+from benchmarks.servers.installation import (
     INVOCATIONS,
     PREDICT,
     Installation,
@@ -23,10 +26,7 @@ from benchmarks.installation import (
     new_ads,
     temporary_installation,
 )
-from benchmarks.load import COLUMNS, Load, steady_load, wrk
-from benchmarks.overload import Overload
-from benchmarks.report import Finding, Grid, asked_and_found
-from benchmarks.resilience import KILL, LOCK, ROLLBACK, SWITCH, Happened, Journal, wrong_answers
+from benchmarks.servers.load import COLUMNS, Load, steady_load, wrk
 from benchmarks.serving import (
     ADS,
     BEFORE,

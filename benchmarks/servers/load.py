@@ -27,7 +27,7 @@ from typing import Any
 import httpx
 import pandas as pd
 
-from benchmarks.installation import INVOCATIONS, JSON, PREDICT, Ads, body_for
+from benchmarks.servers.installation import INVOCATIONS, JSON, PREDICT, Ads, body_for
 from demand.errors import ServingError
 
 # A server that is silent for longer is down, not busy.

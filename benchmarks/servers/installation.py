@@ -148,7 +148,7 @@ class Installation:
             with contextlib.redirect_stderr(io.StringIO()):
                 mlflow.pyfunc.save_model(
                     str(folder),
-                    python_model=str(Path(__file__).with_name("serving_empty.py")),
+                    python_model=str(Path(__file__).with_name("empty.py")),
                     signature=mlflow.models.Model.load(str(ours)).signature,
                     pip_requirements=["mlflow"],
                 )

@@ -20,7 +20,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from benchmarks.quality_folds import Entry, Model
+from benchmarks.models.folds import Entry, Model
 from demand.config import SplitSettings, TrainingConfig
 from demand.data.splitting import split_ads
 from demand.evaluation.metrics import rmse

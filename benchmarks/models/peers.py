@@ -24,7 +24,7 @@ from sklearn.linear_model import Ridge
 from sklearn.pipeline import FeatureUnion, make_pipeline, make_union
 from sklearn.preprocessing import FunctionTransformer, OneHotEncoder, StandardScaler
 
-from benchmarks.quality_features import (
+from benchmarks.models.features import (
     CHAIN,
     SEED,
     AdNumbers,
@@ -32,7 +32,7 @@ from benchmarks.quality_features import (
     TextDigest,
     text_weights,
 )
-from benchmarks.quality_folds import Entry, Model, Prepare, seller_folds
+from benchmarks.models.folds import Entry, Model, Prepare, seller_folds
 from demand.evaluation.baselines import BaselineMLP, CategoryMeans, mean_baseline
 from demand.evaluation.metrics import Floats, rmse
 from demand.schema.columns import TARGET

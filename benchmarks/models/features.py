@@ -19,7 +19,7 @@ from sklearn.model_selection import PredefinedSplit, cross_val_predict
 from sklearn.pipeline import Pipeline, make_pipeline
 from sklearn.preprocessing import FunctionTransformer
 
-from benchmarks.quality_folds import seller_folds
+from benchmarks.models.folds import seller_folds
 from demand.evaluation.metrics import Floats
 from demand.schema.columns import TARGET
 
