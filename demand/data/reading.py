@@ -1,10 +1,9 @@
-"""Reading a file of ads into one typed frame, with every flaw named."""
+"""Reading a file of ads into typed frames, with every flaw named."""
 
 from __future__ import annotations
 
 import difflib
-from array import array
-from collections.abc import Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -22,7 +21,7 @@ from demand.schema.cells import missing_values, parser_of, typed_array
 from demand.schema.columns import COLUMN, COLUMN_NAMES, REQUEST_REQUIRED, TARGET, Column
 
 # Different values of a column that are remembered, so that a category, a price or a date
-# is parsed once and kept once; all are forgotten when there are more (of descriptions).
+# is parsed once and kept once; all are forgotten when there are more.
 _REMEMBERED_MAX = 50_000
 _VALUE_LENGTH_MAX = 80
 
@@ -31,11 +30,11 @@ _Flaw = tuple[int, int, str, str, str]
 
 
 @dataclass(frozen=True)
-class LoadedAds:
-    """A file of ads as it was read.
+class AdsPart:
+    """Some consecutive ads of a file.
 
     ``frame`` has one row an ad, in the file's order, columns in the order of ``COLUMN_NAMES``, a
-    RangeIndex. Text: str or None. Numbers and integers: float64, NaN where missing. Dates:
+    RangeIndex from 0. Text: str or None. Numbers and integers: float64, NaN where missing. Dates:
     datetime64[ns], NaT where missing. Without the target where no labels were asked for.
 
     ``unparsed`` has one row for each cell that could not be understood and is therefore missing
@@ -49,17 +48,44 @@ class LoadedAds:
     # The line in which each ad begins, from 1, shape (rows,); None for Parquet, which has none.
     lines: npt.NDArray[np.int64] | None
     ignored_columns: tuple[str, ...]  # which an ad does not have
-    md5: str  # of the file's bytes
     # Lines, or of Parquet rows from 1, that say the header again; they are left out.
     repeated_headers: tuple[int, ...] = ()
+    first_row: int = 0  # how many ads of the file are before these
+
+
+@dataclass(frozen=True, kw_only=True)
+class LoadedAds(AdsPart):
+    """A whole file of ads as it was read."""
+
+    md5: str  # of the file's bytes
 
 
 def read_ads(path: Path, *, labelled: bool = True, max_file_gb: float = 8.0) -> LoadedAds:
+    """Read a file of ads as a whole; see :func:`stream_ads`, whose errors it raises."""
+    parts = list(stream_ads(path, labelled=labelled, max_file_gb=max_file_gb))
+    joined = {
+        name: np.concatenate([part.frame[name].to_numpy() for part in parts])
+        for name in parts[0].frame
+    }
+    flaws = (part.unparsed.assign(row=part.unparsed["row"] + part.first_row) for part in parts)
+    lines = [part.lines for part in parts if part.lines is not None]
+    return LoadedAds(
+        pd.DataFrame(joined, copy=False),
+        pd.concat(flaws, ignore_index=True),
+        np.concatenate(lines) if lines else None,
+        parts[0].ignored_columns,
+        tuple(place for part in parts for place in part.repeated_headers),
+        md5=ads_md5(path, max_file_gb),
+    )
+
+
+def stream_ads(path: Path, *, labelled: bool = True, max_file_gb: float = 8.0) -> Iterator[AdsPart]:
     """Read a CSV or Parquet file of ads, plain or inside a zip or gz, recognised by its content.
 
-    Of labelled ads all 18 columns must be there. Without labels, only ``title`` and
-    ``category_name`` must; the others are missing throughout where they are absent, and a
-    target is dropped. Packed or unpacked, the file may hold ``max_file_gb`` times 10^9 bytes.
+    Yields parts of at most some thousand ads, and at least one. Of labelled ads all 18 columns
+    must be there. Without labels, only ``title`` and ``category_name`` must; the others are
+    missing throughout where they are absent, and a target is dropped. Packed or unpacked, the
+    file may hold ``max_file_gb`` times 10^9 bytes.
 
     Raises
     ------
@@ -68,40 +94,17 @@ def read_ads(path: Path, *, labelled: bool = True, max_file_gb: float = 8.0) -> 
         :func:`demand.data.tables.open_table`. Or columns are missing, or there are no ads.
     """
     max_bytes = int(max_file_gb * 1e9)
-    names = [name for name in COLUMN_NAMES if labelled or name != TARGET]
-    flaws: list[_Flaw] = []
-    lines = array("q")
-    headers: tuple[int, ...] = ()
     rows = 0
     with open_ads(path, max_bytes) as opened:
         table = open_table(opened, Bounds(max_bytes))
-        _check_columns(table, opened.name, labelled=labelled)
-        parsers = {name: ColumnParser(COLUMN[name]) for name in names if name in table.header}
-        for chunk in table.read(parsers.keys()):
-            flaws += _add_chunk(parsers, chunk, rows)
+        typer = AdsTyper(table, opened.name, labelled=labelled)
+        for chunk in table.read(typer.columns):
+            if chunk.rows or chunk.headers:
+                yield typer.part(chunk, rows)
             rows += chunk.rows
-            headers += chunk.headers
-            lines.extend(chunk.lines or ())
             report(opened.position(), path.stat().st_size)
-        if not rows:
-            raise AdsFileError(f"{opened.name} has a header but no ads: is it cut short?")
-        md5 = file_md5(path)
-    typed = {
-        name: parsers[name].array() if name in parsers else missing_values(COLUMN[name].kind, rows)
-        for name in names
-    }
-    frame = pd.DataFrame(typed, copy=False)
-    unparsed = pd.DataFrame(flaws, columns=["row", "line", "column", "value", "reason"])
-    unparsed.insert(2, "item_id", frame["item_id"].to_numpy()[unparsed["row"].to_numpy(dtype=int)])
-    kinds = {name: "int64" if name in ("row", "line") else "object" for name in unparsed}
-    return LoadedAds(
-        frame,
-        unparsed.astype(kinds),
-        np.array(lines, dtype=np.int64) if lines else None,
-        tuple(name for name in table.header if name not in COLUMN),
-        md5,
-        headers,
-    )
+    if not rows:
+        raise AdsFileError(f"{opened.name} has a header but no ads: is it cut short?")
 
 
 def ads_md5(path: Path, max_file_gb: float = 8.0) -> str:
@@ -132,6 +135,54 @@ def _check_columns(table: Table, name: str, *, labelled: bool) -> None:
         )
 
 
+class AdsTyper:
+    """Types chunks of one table of ads, in any order; pickled, it goes to other processes.
+
+    Raises
+    ------
+    AdsFileError
+        The table, of the file ``name``, lacks a column that is needed.
+    """
+
+    def __init__(self, table: Table, name: str, *, labelled: bool) -> None:
+        _check_columns(table, name, labelled=labelled)
+        self._names = [name for name in COLUMN_NAMES if labelled or name != TARGET]
+        self._ignored = tuple(name for name in table.header if name not in COLUMN)
+        self._parsers = {
+            name: ColumnParser(COLUMN[name]) for name in self._names if name in table.header
+        }
+
+    @property
+    def columns(self) -> Collection[str]:
+        """The columns that a chunk must have."""
+        return self._parsers.keys()
+
+    def part(self, chunk: Chunk, first_row: int) -> AdsPart:
+        """Type the chunk before which ``first_row`` ads are in the file."""
+        typed, flaws = {}, []
+        for name in self._names:
+            if name not in self._parsers:
+                typed[name] = missing_values(COLUMN[name].kind, chunk.rows)
+                continue
+            cells = chunk.columns[name]
+            typed[name], flawed = self._parsers[name].parse(cells)
+            for row, reason in flawed:
+                line = first_row + row + 2 if chunk.lines is None else chunk.lines[row]
+                flaws.append((row, line, name, cells[row][:_VALUE_LENGTH_MAX], reason))
+        frame = pd.DataFrame(typed, copy=False)
+        lines = None if chunk.lines is None else np.array(chunk.lines, dtype=np.int64)
+        unparsed = _flaw_table(flaws, frame["item_id"])
+        return AdsPart(frame, unparsed, lines, self._ignored, chunk.headers, first_row)
+
+
+def _flaw_table(flaws: list[_Flaw], item_ids: pd.Series[Any]) -> pd.DataFrame:
+    """Return ``unparsed`` of a part, in the order of its rows."""
+    flaws.sort(key=lambda flaw: flaw[0])
+    table = pd.DataFrame(flaws, columns=["row", "line", "column", "value", "reason"])
+    table.insert(2, "item_id", item_ids.to_numpy()[table["row"].to_numpy(dtype=int)])
+    return table.astype({name: "int64" if name in ("row", "line") else "object" for name in table})
+
+
 class ColumnParser:
     """Types the cells of one column of the schema, chunk after chunk."""
 
@@ -140,36 +191,23 @@ class ColumnParser:
         self._parse = parser_of(column)
         self._known: dict[str, Any] = {}
         self._flawed: dict[str, str] = {}
-        self._parts: list[npt.NDArray[Any]] = []
 
-    def add(self, cells: Sequence[str]) -> list[tuple[int, str]]:
-        """Type some cells; return position and reason of those not understood."""
-        if len(self._known) > _REMEMBERED_MAX:
-            self._known.clear()
-            self._flawed.clear()
+    def parse(self, cells: Sequence[str]) -> tuple[npt.NDArray[Any], list[tuple[int, str]]]:
+        """Return the typed cells, (n,), and position and reason of those not understood."""
         distinct = set(cells)
-        for cell in distinct.difference(self._known):
+        new = distinct.difference(self._known)
+        for cell in new:
             self._known[cell], reason = self._parse(cell)
             if reason is not None:
                 self._flawed[cell] = reason
-        values = list(map(self._known.__getitem__, cells))
-        self._parts.append(typed_array(self._column.kind, values))
-        if self._flawed.keys().isdisjoint(distinct):
-            return []
-        return [(i, self._flawed[cell]) for i, cell in enumerate(cells) if cell in self._flawed]
-
-    def array(self) -> npt.NDArray[Any]:
-        """Return all values so far, shape (rows,)."""
-        return np.concatenate(self._parts or [missing_values(self._column.kind, 0)])
-
-
-def _add_chunk(parsers: dict[str, ColumnParser], chunk: Chunk, first_row: int) -> list[_Flaw]:
-    """Type one chunk; return row, line, column, value and reason of each flaw."""
-    flaws = []
-    for name, parser in parsers.items():
-        cells = chunk.columns[name]
-        for position, reason in parser.add(cells):
-            row = first_row + position
-            line = row + 2 if chunk.lines is None else chunk.lines[position]
-            flaws.append((row, line, name, cells[position][:_VALUE_LENGTH_MAX], reason))
-    return sorted(flaws, key=lambda flaw: flaw[0])
+        values = typed_array(self._column.kind, list(map(self._known.__getitem__, cells)))
+        flawed: list[tuple[int, str]] = []
+        if not self._flawed.keys().isdisjoint(distinct):
+            flawed = [
+                (i, self._flawed[cell]) for i, cell in enumerate(cells) if cell in self._flawed
+            ]
+        # What hardly comes again, such as descriptions, would only fill the memory.
+        if 2 * len(new) > len(cells) or len(self._known) > _REMEMBERED_MAX:
+            self._known.clear()
+            self._flawed.clear()
+        return values, flawed

@@ -16,7 +16,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from demand.data.reading import read_ads
+from demand.data.reading import read_ads, stream_ads
 from demand.errors import AdsFileError
 from demand.schema.cells import parser_of
 from demand.schema.columns import COLUMN, COLUMN_NAMES, COLUMNS, REQUEST_REQUIRED, TARGET
@@ -190,6 +190,28 @@ def test_rows_of_many_chunks_stay_in_order(tmp_path: Path) -> None:
     assert frame["item_id"].tolist() == [f"id{i}" for i in range(rows)]
     assert frame["price"].tolist() == list(range(rows))
     assert isinstance(frame.index, pd.RangeIndex)
+
+
+@pytest.mark.parametrize("wrapped", [Path, as_parquet_of_text])
+def test_a_file_comes_in_parts_that_say_where_they_are(
+    tmp_path: Path, wrapped: Callable[[Path], Path]
+) -> None:
+    rows = [ad(item_id=str(i), description="") for i in range(9_000)]
+    rows[8_500]["price"] = "?"
+    path = wrapped(
+        write(tmp_path, csv_text([*rows[:6_000], {name: name for name in AD}, *rows[6_000:]]))
+    )
+    whole, parts = read_ads(path), list(stream_ads(path))
+    assert max(len(part.frame) for part in parts) < 5_000
+    assert [int(part.frame["item_id"].iloc[0]) for part in parts] == [p.first_row for p in parts]
+    joined = pd.concat([part.frame for part in parts], ignore_index=True)
+    pd.testing.assert_frame_equal(joined, whole.frame, check_exact=True)
+    (flaw,) = (int(row) + part.first_row for part in parts for row in part.unparsed["row"])
+    assert (flaw, len(parts[0].unparsed)) == (8_500, 0)
+    headers = tuple(place for part in parts for place in part.repeated_headers)
+    assert headers == whole.repeated_headers != ()
+    if whole.lines is not None:
+        assert np.concatenate([part.lines for part in parts]).tolist() == whole.lines.tolist()
 
 
 # ------------------------------------------------------------- a header said again

@@ -216,19 +216,20 @@ def _columns(table: Table, ads: int) -> dict[str, list[Any]]:
 
     check_names(dict.fromkeys(table.header))
     parsers = {name: ColumnParser(COLUMN[name]) for name in table.header}
+    values: dict[str, list[Any]] = {name: [] for name in table.header}
     rows = 0
     for chunk in table.read(table.header):
         if chunk.headers:
             raise AdError(f"line {chunk.headers[0]} says the header again: send ads alone")
         _refuse_many_ads(rows + chunk.rows, ads)
-        flaws = [
-            (row, name, reason)
-            for name, parser in parsers.items()
-            for row, reason in parser.add(chunk.columns[name])
-        ]
+        flaws = []
+        for name, parser in parsers.items():
+            typed, flawed = parser.parse(chunk.columns[name])
+            values[name] += list(typed)
+            flaws += [(row, name, reason) for row, reason in flawed]
         if flaws:
             row, name, reason = min(flaws)
             value = quote_json(chunk.columns[name][row])
             raise AdError(f"{name}: {reason}, but it is {value}", field=name, row=rows + row)
         rows += chunk.rows
-    return {name: list(parser.array()) for name, parser in parsers.items()}
+    return values
