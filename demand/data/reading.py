@@ -63,6 +63,11 @@ class LoadedAds(AdsPart):
 def read_ads(path: Path, *, labelled: bool = True, max_file_gb: float = 8.0) -> LoadedAds:
     """Read a file of ads as a whole; see :func:`stream_ads`, whose errors it raises."""
     parts = list(stream_ads(path, labelled=labelled, max_file_gb=max_file_gb))
+    return join_parts(parts, ads_md5(path, max_file_gb))
+
+
+def join_parts(parts: Sequence[AdsPart], md5: str) -> LoadedAds:
+    """Return consecutive parts, at least one, of the file with this ``md5`` as one."""
     joined = {
         name: np.concatenate([part.frame[name].to_numpy() for part in parts])
         for name in parts[0].frame
@@ -75,7 +80,7 @@ def read_ads(path: Path, *, labelled: bool = True, max_file_gb: float = 8.0) -> 
         np.concatenate(lines) if lines else None,
         parts[0].ignored_columns,
         tuple(place for part in parts for place in part.repeated_headers),
-        md5=ads_md5(path, max_file_gb),
+        md5=md5,
     )
 
 

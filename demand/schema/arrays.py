@@ -7,3 +7,5 @@ from numpy.typing import NDArray
 
 Floats = NDArray[np.float64]
 Hashes = NDArray[np.uint64]
+# Numbers of rows, from 0.
+Rows = NDArray[np.int64]
