@@ -7,6 +7,7 @@ import dataclasses
 import json
 import os
 import sys
+import tempfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -281,25 +282,27 @@ def _page(arguments: argparse.Namespace) -> int:
 
 
 def _validate(arguments: argparse.Namespace) -> int:
-    from demand.data.reading import read_ads
+    from demand.data.typed import store_ads
     from demand.reports.pages import write_data_docs
     from demand.serving.batch import ignored
     from demand.validation.validate import validate_ads
 
     config = load_config(arguments.config, TrainingConfig)
-    loaded = read_ads(arguments.data, max_file_gb=config.data.max_file_gb)
-    for warning in ignored(loaded):
-        print(f"warning: {warning}")
     reports = reports_folder("validation")
-    ads, unparsed = loaded.frame, loaded.unparsed
-    found = validate_ads(ads, unparsed, config.validation, reports, lines=loaded.lines)
+    with tempfile.TemporaryDirectory() as folder:
+        stored, max_file_gb = Path(folder) / "ads.parquet", config.data.max_file_gb
+        ads, loaded = store_ads(arguments.data, stored, max_file_gb=max_file_gb)
+        for warning in ignored(loaded):
+            print(f"warning: {warning}")
+        unparsed, lines = loaded.unparsed, loaded.lines
+        found = validate_ads(ads, unparsed, config.validation, reports, lines=lines)
     docs = write_data_docs(found, reports / "data_docs")
     write_json(reports / "summary.json", found.summary)
     if found.refusal is not None:
         raise GateRefusal("data", found.refusal)
     for warning in found.warnings:
         print(f"warning: {warning}")
-    print(f"{len(found.accepted)} of {len(ads)} ads accepted; Data Docs: {docs}")
+    print(f"{len(found.accepted)} of {ads.rows} ads accepted; Data Docs: {docs}")
     return 0
 
 

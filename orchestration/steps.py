@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, ClassVar, NoReturn
 
+import numpy as np
 from safetensors.numpy import load, save
 from zenml import ArtifactConfig, bulk_log_metadata, get_step_context, save_artifact
 from zenml.client import Client
@@ -24,6 +25,7 @@ from zenml.utils.metadata_utils import PipelineRunIdentifier, StepRunIdentifier
 
 from demand.config import FeatureSettings
 from demand.data.lineage import code_fingerprint, report_fingerprint
+from demand.data.typed import TypedAds
 from demand.errors import GateRefusal
 from demand.features.builder import FeatureSet
 from demand.model.predictor import Predictor
@@ -117,6 +119,45 @@ def publish(reports: Path, folder: Path) -> None:
     for source in sorted(path for path in reports.rglob("*") if path.is_file()):
         with write_aside(folder / source.relative_to(reports)) as aside:
             shutil.copyfile(source, aside)
+
+
+class TypedAdsMaterializer(BaseMaterializer):
+    """Stores TypedAds as their Parquet file; from a local store it is read where it lies."""
+
+    ASSOCIATED_TYPES: ClassVar[tuple[type, ...]] = (TypedAds,)
+    ASSOCIATED_ARTIFACT_TYPE: ClassVar[ArtifactType] = ArtifactType.DATA
+
+    def load(self, data_type: type[Any]) -> TypedAds:
+        """Open the file, or a copy of it that lasts as long as the step."""
+        del data_type
+        stored = f"{self.uri}/ads.parquet"
+        if Path(stored).is_file():
+            return TypedAds(Path(stored))
+        with self.get_temporary_directory(delete_at_exit=False) as folder:
+            fileio.copy(stored, f"{folder}/ads.parquet")
+            return TypedAds(Path(folder) / "ads.parquet")
+
+    def save(self, data: TypedAds) -> None:
+        """Copy the file."""
+        fileio.copy(str(data.path), f"{self.uri}/ads.parquet")
+
+
+class RowsMaterializer(BaseMaterializer):
+    """Stores numbers of rows as safetensors: ZenML's own reads pickles, and draws histograms."""
+
+    ASSOCIATED_TYPES: ClassVar[tuple[type, ...]] = (np.ndarray,)
+    ASSOCIATED_ARTIFACT_TYPE: ClassVar[ArtifactType] = ArtifactType.DATA
+
+    def load(self, data_type: type[Any]) -> np.ndarray:
+        """Read the file back."""
+        del data_type
+        with fileio.open(f"{self.uri}/rows.safetensors", "rb") as file:
+            return load(file.read())["rows"]
+
+    def save(self, data: np.ndarray) -> None:
+        """Write the file."""
+        with fileio.open(f"{self.uri}/rows.safetensors", "wb") as file:
+            file.write(save({"rows": data}))
 
 
 class PredictorMaterializer(BaseMaterializer):

@@ -30,29 +30,29 @@ def training(
     ads, unparsed, lines = ingest(path, md5, config.data.max_file_gb)
     lineage = trace(ads, path, md5)
     accepted, data_warnings, _, _ = validate(ads, unparsed, lines, config.validation)
-    *parts, rows = split(accepted, config.split, config.seed)
-    training_ads, validation_ads, test_ads = parts
+    *parts, rows = split(ads, accepted, config.split, config.seed)
+    training, validation, test = parts
     params = model_settings(config)
-    feature_set = build_features(training_ads, validation_ads, config.features, config.seed)
+    feature_set = build_features(ads, training, validation, config.features, config.seed)
     predictor, curve, epochs, logged_model = train(
-        feature_set, *parts, lineage, params, config.training, config.seed, store
+        feature_set, ads, *parts, lineage, params, config.training, config.seed, store
     )
-    answers = baselines(*parts, config.seed)
-    check_warnings, _, _, _ = check(predictor, training_ads, test_ads, answers, config.checks)
+    answers = baselines(ads, *parts, config.seed)
+    check_warnings, _, _, _ = check(predictor, ads, training, test, answers, config.checks)
     told = (logged_model, lineage, rows)
     gate = (config.gate, config.seed, champion, demo)
     metrics, _, evaluation = evaluate(
-        predictor, curve, test_ads, answers, *told, *gate, after=[check]
+        predictor, curve, ads, test, answers, *told, *gate, after=[check]
     )
     if until == "evaluate":
         return
     settings = (config.features, config.training, config.checks)
     served, fits, market, _ = refit(
-        predictor, epochs, *parts, *settings, config.seed, after=[evaluate]
+        predictor, epochs, ads, *parts, *settings, config.seed, after=[evaluate]
     )
     fitted, warnings = (served, predictor, fits, market), (data_warnings, check_warnings)
     served_model, _, _ = package(
-        *fitted, evaluation, metrics, test_ads, *told, *warnings, params, config.gate, demo
+        *fitted, evaluation, metrics, ads, test, *told, *warnings, params, config.gate, demo
     )
     version, promoted = promote(
         served_model, metrics, lineage, *warnings, fingerprint, champion, config.gate

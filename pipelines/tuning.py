@@ -21,5 +21,5 @@ def tuning(
     ads, unparsed, lines = ingest(path, md5, base.data.max_file_gb)
     lineage = trace(ads, path, md5)
     accepted, _, _, _ = validate(ads, unparsed, lines, base.validation)
-    training_ads, validation_ads, _, _ = split(accepted, base.split, base.seed)
-    tune(training_ads, validation_ads, lineage, base, settings, trials, anew)
+    training, validation, _, _ = split(ads, accepted, base.split, base.seed)
+    tune(ads, training, validation, lineage, base, settings, trials, anew)

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import tempfile
 from pathlib import Path
 from typing import Annotated
 
+import numpy as np
 import pandas as pd
 from zenml import step
 from zenml.types import HTMLString
 
 from demand.config import SplitSettings, ValidationSettings
-from demand.data.reading import read_ads
-from demand.data.splitting import split_ads
+from demand.data.splitting import DECISIVE_COLUMNS, split_ads
+from demand.data.typed import TypedAds, store_ads
 from demand.data.versioning import dvc_version, git_commit
 from demand.errors import AdsFileError
 from demand.progress import console
@@ -21,6 +23,8 @@ from demand.validation.validate import validate_ads
 from orchestration.steps import (
     CACHED,
     REPORTS,
+    RowsMaterializer,
+    TypedAdsMaterializer,
     cached_until_midnight,
     noted,
     output,
@@ -31,31 +35,32 @@ from orchestration.steps import (
 )
 
 
-@step(cache_policy=CACHED)
+@step(cache_policy=CACHED, output_materializers={"ads": TypedAdsMaterializer})
 def ingest(
     path: str, md5: str, max_file_gb: float
 ) -> tuple[
-    Annotated[pd.DataFrame, output("ads", "All ads of the file, typed", "ads")],
+    Annotated[TypedAds, output("ads", "All ads of the file, typed", "ads")],
     Annotated[pd.DataFrame, output("unparsed", "Cells that could not be read, and why", "ads")],
     Annotated[pd.DataFrame, output("lines", "Line of the file in which each ad begins", "ads")],
 ]:
     """Read a file of labelled ads, whose ``md5`` is in ZenML's key; Parquet has no ``lines``."""
     with noted() as notes:
-        loaded = read_ads(Path(path), labelled=True, max_file_gb=max_file_gb)
+        stored = Path(tempfile.mkdtemp()) / "ads.parquet"
+        ads, loaded = store_ads(Path(path), stored, max_file_gb=max_file_gb)
         if loaded.md5 != md5:
             raise AdsFileError(f"{path} changed while it was read: run again when it is complete")
-        notes |= {"rows": len(loaded.frame), "ignored_columns": list(loaded.ignored_columns)}
+        notes |= {"rows": ads.rows, "ignored_columns": list(loaded.ignored_columns)}
         for warning in repeated(loaded):
             console().print(f"  warning: {warning}", markup=False, soft_wrap=True)
     lines = [] if loaded.lines is None else loaded.lines
-    return loaded.frame, loaded.unparsed, pd.DataFrame({"line": lines}, dtype="int64")
+    return ads, loaded.unparsed, pd.DataFrame({"line": lines}, dtype="int64")
 
 
 # Never cached: the same bytes may have been committed since. Steps that take the lineage
 # leave it out of their own cache keys.
 @step(enable_cache=False)
 def trace(
-    ads: pd.DataFrame, path: str, md5: str
+    ads: TypedAds, path: str, md5: str
 ) -> Annotated[dict[str, str], output("lineage", "Data and code of the run", "lineage")]:
     """Return the file's name, MD5, rows and DVC version, and the git commit of the code."""
     with noted() as notes:
@@ -63,7 +68,7 @@ def trace(
         lineage = {
             "data_file": Path(path).name,
             "data_md5": md5,
-            "data_rows": str(len(ads)),
+            "data_rows": str(ads.rows),
             "dvc_md5": version.md5 if version and version.matches else "",
             "git_commit": git_commit() or "",
         }
@@ -71,11 +76,11 @@ def trace(
     return lineage
 
 
-@step(cache_policy=CACHED)
+@step(cache_policy=CACHED, output_materializers={"accepted_rows": RowsMaterializer})
 def validate(
-    ads: pd.DataFrame, unparsed: pd.DataFrame, lines: pd.DataFrame, settings: ValidationSettings
+    ads: TypedAds, unparsed: pd.DataFrame, lines: pd.DataFrame, settings: ValidationSettings
 ) -> tuple[
-    Annotated[pd.DataFrame, output("accepted_ads", "Ads that met every expectation", "ads")],
+    Annotated[np.ndarray, output("accepted_rows", "Ads that met every expectation", "ads")],
     Annotated[list[str], output("warnings", "Rows in quarantine, and drift", "validation")],
     Annotated[HTMLString, output("data_docs", "Great Expectations' Data Docs", "report")],
     Annotated[Path, output(REPORTS, "Data Docs and quarantined rows", "report")],
@@ -94,22 +99,30 @@ def validate(
     return found.accepted, list(found.warnings), page, reports
 
 
-@step(cache_policy=CACHED)
+@step(
+    cache_policy=CACHED,
+    output_materializers=dict.fromkeys(
+        ("training_rows", "validation_rows", "test_rows"), RowsMaterializer
+    ),
+)
 def split(
-    ads: pd.DataFrame, settings: SplitSettings, seed: int
+    ads: TypedAds, accepted_rows: np.ndarray, settings: SplitSettings, seed: int
 ) -> tuple[
-    Annotated[pd.DataFrame, output("training_ads", "Ads that are learnt from", "ads")],
-    Annotated[pd.DataFrame, output("validation_ads", "Ads that end and calibrate a fit", "ads")],
-    Annotated[pd.DataFrame, output("test_ads", "Ads that only measure", "ads")],
+    Annotated[np.ndarray, output("training_rows", "Ads that are learnt from", "ads")],
+    Annotated[np.ndarray, output("validation_rows", "Ads that end and calibrate a fit", "ads")],
+    Annotated[np.ndarray, output("test_rows", "Ads that only measure", "ads")],
     Annotated[dict[str, int], output("rows", "Ads in each part", "ads")],
 ]:
-    """Split so that no seller lies on two sides."""
+    """Split so that no seller lies on two sides; a part is numbers of rows in ``ads``."""
     with noted() as notes:
-        parts = split_ads(ads, settings, seed)
+        parts = split_ads(ads.frame(accepted_rows, DECISIVE_COLUMNS), settings, seed)
         rows = {
             "rows_train": len(parts.train),
             "rows_validation": len(parts.validation),
             "rows_test": len(parts.test),
         }
         notes |= rows
-    return parts.train, parts.validation, parts.test, rows
+    training, validation, test = (
+        accepted_rows[part] for part in (parts.train, parts.validation, parts.test)
+    )
+    return training, validation, test, rows

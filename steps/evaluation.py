@@ -5,16 +5,18 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated
 
+import numpy as np
 import pandas as pd
 from zenml import step
 from zenml.types import HTMLString
 
 from demand.config import CheckSettings, GateSettings
+from demand.data.typed import TypedAds
 from demand.demo import noise_floor
 from demand.evaluation.baselines import BaselineMLP
 from demand.evaluation.checks import run_checks
 from demand.evaluation.evaluate import evaluate as measure
-from demand.evaluation.slices import measure_coverage
+from demand.evaluation.slices import SEEN_COLUMNS, measure_coverage
 from demand.model.predictor import Predictor
 from demand.registry.promotion import champion_answers
 from demand.registry.tracking import open_run
@@ -27,8 +29,9 @@ from orchestration.steps import CACHED_REPORT, REPORTS, noted, output, refuse, r
 @step(cache_policy=CACHED_REPORT)
 def check(
     predictor: Predictor,
-    training_ads: pd.DataFrame,
-    test_ads: pd.DataFrame,
+    ads: TypedAds,
+    training_rows: np.ndarray,
+    test_rows: np.ndarray,
     baseline_answers: pd.DataFrame,
     settings: CheckSettings,
 ) -> tuple[
@@ -41,9 +44,9 @@ def check(
     with noted() as notes, reported() as reports:
         found = run_checks(
             predictor,
-            test_ads,
+            ads.frame(test_rows),
             settings,
-            train=training_ads,
+            train=ads.frame(training_rows, SEEN_COLUMNS),
             baseline_predicted=baseline_answers[BaselineMLP.NAME].to_numpy(),
         )
         overview, scanned = write_checks(found, reports)
@@ -60,7 +63,8 @@ def check(
 def evaluate(
     predictor: Predictor,
     curve: pd.DataFrame,
-    test_ads: pd.DataFrame,
+    ads: TypedAds,
+    test_rows: np.ndarray,
     baseline_answers: pd.DataFrame,
     logged_model: dict[str, str],
     lineage: dict[str, str],
@@ -80,6 +84,7 @@ def evaluate(
     ads, where the data are those, so that their noise floor is known.
     """
     with noted() as notes, reported() as reports:
+        test_ads = ads.frame(test_rows)
         floor = noise_floor(*demo, item_ids=test_ads["item_id"].tolist()) if demo else None
         answers, fresh = champion_answers(champion, test_ads)
         evaluation = measure(

@@ -11,7 +11,8 @@ import pandas as pd
 from zenml import step
 
 from demand.config import CheckSettings, FeatureSettings, TrainingSettings
-from demand.evaluation.baselines import baseline_answers
+from demand.data.typed import TypedAds
+from demand.evaluation.baselines import MEANS_COLUMNS, baseline_answers, drawn_rows
 from demand.evaluation.checks import behaviour_only, run_checks
 from demand.features import builder as core
 from demand.features.builder import FeatureSet
@@ -41,10 +42,15 @@ from orchestration.steps import (
 
 @step(cache_policy=CACHED, output_materializers={"feature_set": FeatureSetMaterializer})
 def build_features(
-    training_ads: pd.DataFrame, validation_ads: pd.DataFrame, settings: FeatureSettings, seed: int
+    ads: TypedAds,
+    training_rows: np.ndarray,
+    validation_rows: np.ndarray,
+    settings: FeatureSettings,
+    seed: int,
 ) -> Annotated[FeatureSet, output("feature_set", "Ads as arrays, with the encoders", "features")]:
     """Fit the features on the training ads, apply them to the validation ads."""
     with noted() as notes:
+        training_ads, validation_ads = ads.frame(training_rows), ads.frame(validation_rows)
         built = core.build_features(training_ads, validation_ads, settings, seed)
         notes |= {"buckets": settings.buckets, "dense_features": built.builder.width}
     return built
@@ -53,9 +59,10 @@ def build_features(
 @step(cache_policy=CACHED, output_materializers={"predictor": PredictorMaterializer})
 def train(
     feature_set: FeatureSet,
-    training_ads: pd.DataFrame,
-    validation_ads: pd.DataFrame,
-    test_ads: pd.DataFrame,
+    ads: TypedAds,
+    training_rows: np.ndarray,
+    validation_rows: np.ndarray,
+    test_rows: np.ndarray,
     lineage: dict[str, str],
     params: dict[str, Any],
     settings: TrainingSettings,
@@ -79,11 +86,11 @@ def train(
         curve = trained.curve()
         run.log_curves({name: curve[name].tolist() for name in ("train_loss", "validation_rmse")})
         run.log_metrics({"best_epoch": trained.best_epoch})
-        log_sellers(run, training_ads["user_id"])
+        log_sellers(run, ads.frame(training_rows, ["user_id"])["user_id"])
         judged = trained.predictor
-        calibrated = calibrate_intervals(judged, judged, validation_ads)
-        predictor = calibrate_percentiles(calibrated, training_ads)
-        model_id = log_model(run, predictor, test_ads.head(SAMPLES_MAX))
+        calibrated = calibrate_intervals(judged, judged, ads.frame(validation_rows))
+        predictor = calibrate_percentiles(calibrated, ads.frame(training_rows))
+        model_id = log_model(run, predictor, ads.frame(test_rows[:SAMPLES_MAX]))
         notes |= {"best_epoch": trained.best_epoch, "mlflow_run": run.run_id}
     logged = {"run_id": run.run_id, "model_id": model_id, "trained": today()}
     return predictor, curve, trained.best_epoch, logged
@@ -91,24 +98,33 @@ def train(
 
 @step(cache_policy=CACHED)
 def baselines(
-    training_ads: pd.DataFrame, validation_ads: pd.DataFrame, test_ads: pd.DataFrame, seed: int
+    ads: TypedAds,
+    training_rows: np.ndarray,
+    validation_rows: np.ndarray,
+    test_rows: np.ndarray,
+    seed: int,
 ) -> Annotated[
     pd.DataFrame, output("baseline_answers", "Answers of the mean, category means, MLP", "baseline")
 ]:
     """Answer the test ads with the mean, the category means and the report's MLP."""
     with noted():
         # The baselines stop by no validation, so its rows are theirs to learn from.
-        known = pd.concat([training_ads, validation_ads], ignore_index=True)
-        return pd.DataFrame(baseline_answers(known, test_ads, seed))
+        parts = (training_rows, validation_rows)
+        known = pd.concat([ads.frame(rows, MEANS_COLUMNS) for rows in parts], ignore_index=True)
+        rows = np.concatenate(parts)[drawn_rows(len(known), seed)]
+        order = np.argsort(rows)
+        drawn = ads.frame(rows[order]).set_axis(order).sort_index()
+        return pd.DataFrame(baseline_answers(known, drawn, ads.frame(test_rows), seed))
 
 
 @step(cache_policy=CACHED, output_materializers={"served": PredictorMaterializer})
 def refit(
     predictor: Predictor,
     epochs: int,
-    training_ads: pd.DataFrame,
-    validation_ads: pd.DataFrame,
-    test_ads: pd.DataFrame,
+    ads: TypedAds,
+    training_rows: np.ndarray,
+    validation_rows: np.ndarray,
+    test_rows: np.ndarray,
     features: FeatureSettings,
     settings: TrainingSettings,
     checks: CheckSettings,
@@ -128,12 +144,13 @@ def refit(
     with noted() as notes, reported() as reports:
         if not settings.refit:
             # The validation ads ended its training, and calibrated it.
-            ads = pd.concat([training_ads, validation_ads], ignore_index=True)
-            return predictor, {"refit": False, "epochs": epochs}, category_statistics(ads), reports
-        ads = pd.concat([training_ads, validation_ads, test_ads], ignore_index=True)
-        on_epoch = partial(show_epoch, total=epochs)
-        fitted = fit_again(ads, epochs, features, settings, seed, on_epoch)
-        held_out = pd.concat([validation_ads, test_ads], ignore_index=True)
+            known = np.union1d(training_rows, validation_rows)
+            market = category_statistics(ads.blocks(known))
+            return predictor, {"refit": False, "epochs": epochs}, market, reports
+        parts = [ads.frame(rows) for rows in (training_rows, validation_rows, test_rows)]
+        learnt, on_epoch = pd.concat(parts, ignore_index=True), partial(show_epoch, total=epochs)
+        fitted = fit_again(learnt, epochs, features, settings, seed, on_epoch)
+        held_out, test_ads = pd.concat(parts[1:], ignore_index=True), parts[2]
         served = calibrate_intervals(fitted, predictor, held_out)
         found = run_checks(served, test_ads, behaviour_only(checks))
         overview, _ = write_checks(found, reports / "served")
@@ -141,6 +158,7 @@ def refit(
             reason = f"after the refit on all ads: {found.refusal}"
             refuse("checks", reason, served_checks=shown(overview))
         moved = float(np.mean(np.abs(served.predict(test_ads) - predictor.predict(test_ads))))
-        notes |= {"refit_rows": len(ads), "refit_mean_difference": moved}
-        fits = {"refit": True, "epochs": epochs, "rows": len(ads), "difference": moved}
-        return served, fits | {"trained": today()}, category_statistics(ads), reports
+        notes |= {"refit_rows": len(learnt), "refit_mean_difference": moved}
+        fits = {"refit": True, "epochs": epochs, "rows": len(learnt), "difference": moved}
+        known = np.sort(np.concatenate([training_rows, validation_rows, test_rows]))
+        return served, fits | {"trained": today()}, category_statistics(ads.blocks(known)), reports

@@ -6,11 +6,13 @@ import datetime
 from pathlib import Path
 from typing import Annotated, Any
 
+import numpy as np
 import pandas as pd
 from zenml import step
 from zenml.types import HTMLString
 
 from demand.config import GateSettings
+from demand.data.typed import TypedAds
 from demand.evaluation.slices import measure_coverage
 from demand.model.predictor import Predictor
 from demand.registry.packaging import SAMPLES_MAX, log_model
@@ -32,7 +34,8 @@ def package(
     market: dict[str, Any],
     evaluation: Path,
     metrics: dict[str, float],
-    test_ads: pd.DataFrame,
+    ads: TypedAds,
+    test_rows: np.ndarray,
     logged_model: dict[str, str],
     lineage: dict[str, str],
     rows: dict[str, int],
@@ -49,7 +52,7 @@ def package(
     """Write the model card and log it with the model; ``evaluation`` has tables and plots."""
     with noted() as notes, reported() as reports:
         tables = {name: pd.read_csv(evaluation / f"{name}.csv") for name in TABLES}
-        coverage = None
+        coverage, test_ads = None, ads.frame(test_rows)
         if predictor.has_intervals:
             coverage = measure_coverage(test_ads, *predictor.interval(test_ads), nominal=0.8)
         card = model_card(

@@ -5,12 +5,14 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated, Any
 
+import numpy as np
 import pandas as pd
 from optuna.study import Study
 from zenml import step
 
 from demand.config import TrainingConfig
 from demand.data.lineage import model_settings
+from demand.data.typed import TypedAds
 from demand.model.tuning.config import SearchSpace, TuningConfig
 from demand.model.tuning.study import compare, search, study_name
 from demand.progress import console, show_trial
@@ -25,8 +27,9 @@ EXPERIMENT = "tuning"
 # Never cached: it goes on with its own trials.
 @step(enable_cache=False)
 def tune(
-    training_ads: pd.DataFrame,
-    validation_ads: pd.DataFrame,
+    ads: TypedAds,
+    training_rows: np.ndarray,
+    validation_rows: np.ndarray,
     lineage: dict[str, str],
     base: TrainingConfig,
     settings: TuningConfig,
@@ -39,13 +42,14 @@ def tune(
 ]:
     """Try configs on folds of the training and validation rows; the test rows are not for it."""
     with noted() as notes, reported() as reports:
-        ads = pd.concat([training_ads, validation_ads], ignore_index=True)
+        parts = [ads.frame(rows) for rows in (training_rows, validation_rows)]
+        searched = pd.concat(parts, ignore_index=True)
         space = SearchSpace(base, settings.space)
         name = study_name(lineage["data_md5"], base, settings)
         about = {
             "trials_asked": trials,
             "folds": settings.folds,
-            "rows": len(ads),
+            "rows": len(searched),
             "data_md5": lineage["data_md5"],
             "study": name,
         }
@@ -61,14 +65,14 @@ def tune(
             report(study)
 
         study = search(
-            *(ads, space, settings, trials, current_workspace().studies, name),
+            *(searched, space, settings, trials, current_workspace().studies, name),
             anew=anew,
             on_trial=on_trial,
         )
         compared, best = None, study.best_trial
         if best.number:
             console().print(f"  comparing trial {best.number} with the base on fresh folds")
-            compared = compare(ads, space, settings, space.values(best.params))
+            compared = compare(searched, space, settings, space.values(best.params))
         write_plots(reports, study)
         figures, table = report(study, compared), trials_table(study, space)
         _log(table, figures, reports, lineage, base, settings)

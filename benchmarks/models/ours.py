@@ -56,7 +56,8 @@ def held_out(ads: pd.DataFrame, share: float, seed: int) -> tuple[pd.DataFrame, 
     """
     parts = split_ads(ads, SplitSettings(test_share=share, validation_share=share), seed)
     # There is no test part here: both other parts train.
-    return pd.concat([parts.train, parts.validation], ignore_index=True), parts.test
+    training = ads.iloc[np.concatenate([parts.train, parts.validation])]
+    return training.reset_index(drop=True), ads.iloc[parts.test].reset_index(drop=True)
 
 
 class Ours:

@@ -10,21 +10,23 @@ import pandas as pd
 
 from demand.config import SplitSettings
 from demand.errors import GateRefusal
-from demand.schema.arrays import Floats
+from demand.schema.arrays import Floats, Rows
 from demand.schema.columns import TARGET
 
 # A seller's stratum: no ad with a chance, some chance, a likely deal. The target's few
 # spikes decide an RMSE; left to luck, one test part in forty would be twice as hard.
 STRATA = (0.0, 0.3)
+# All that is looked at.
+DECISIVE_COLUMNS = ("user_id", "activation_date", TARGET)
 
 
 @dataclass(frozen=True)
 class Split:
-    """The three parts of the ads, each with a fresh index."""
+    """The three parts of some ads: positions of their rows, ascending."""
 
-    train: pd.DataFrame
-    validation: pd.DataFrame
-    test: pd.DataFrame
+    train: Rows
+    validation: Rows
+    test: Rows
 
 
 def split_ads(ads: pd.DataFrame, settings: SplitSettings, seed: int) -> Split:
@@ -36,7 +38,7 @@ def split_ads(ads: pd.DataFrame, settings: SplitSettings, seed: int) -> Split:
     part, the next newest the validation. Of very many ads, parts of ``test_rows_max`` and
     ``validation_rows_max`` say all there is to say, and the others are learnt from.
 
-    The ads are typed and have their target, shape (n, 18); the same seed and ads give the same
+    The typed ads need no more than the ``DECISIVE_COLUMNS``; the same seed and ads give the same
     parts. Each border between two of them is off by at most half of the largest seller in each
     of the three strata (one, when split by time).
 
@@ -51,9 +53,9 @@ def split_ads(ads: pd.DataFrame, settings: SplitSettings, seed: int) -> Split:
     # A seller's part is that in which the seller's middle lies.
     borders = (tested, tested + validated)
     part = np.digitize(seller_positions(ads, seed, settings.by), borders)
-    test, validation, train = (ads[part == number].reset_index(drop=True) for number in range(3))
-    for name, rows in (("training", train), ("validation", validation), ("test", test)):
-        if rows.empty:
+    test, validation, train = (np.flatnonzero(part == number) for number in range(3))
+    for name, positions in (("training", train), ("validation", validation), ("test", test)):
+        if not len(positions):
             sellers = ads["user_id"].nunique(dropna=False)
             raise GateRefusal(
                 "data",

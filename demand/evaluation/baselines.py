@@ -16,6 +16,7 @@ import pandas as pd
 
 from demand.evaluation.metrics import Floats
 from demand.progress import report
+from demand.schema.arrays import Rows
 from demand.schema.columns import PARAMS, TARGET
 from demand.schema.population import reference
 
@@ -34,19 +35,31 @@ ROWS_MAX = 10_000
 TFIDF_TERMS = 128
 TEXT_COMPONENTS = {"title": 8, "description": 16}
 FREQUENT_VALUES = 10
+MEANS_COLUMNS = ("category_name", TARGET)
 FREQUENT_COLUMNS = ("city", "category_name", *PARAMS)
 
 
-def baseline_answers(train: pd.DataFrame, test: pd.DataFrame, seed: int) -> dict[str, Floats]:
+def baseline_answers(
+    train: pd.DataFrame, drawn: pd.DataFrame, test: pd.DataFrame, seed: int
+) -> dict[str, Floats]:
     """Fit every baseline on labelled ads, and let it predict others, shape (rows,) each.
 
-    ``seed`` is that of ``reports_mlp``. No ads to fit on are a ValueError.
+    Of ``train`` no more than the ``MEANS_COLUMNS`` are read; ``drawn`` has the :func:`drawn_rows`
+    of it with all columns, for the report's MLP, whose ``seed`` it is. No ads to fit on are a
+    ValueError.
     """
     return {
         MEAN: mean_baseline(train[TARGET], len(test)),
         CategoryMeans.NAME: CategoryMeans().fit(train).predict(test),
-        BaselineMLP.NAME: BaselineMLP(seed=seed).fit(train).predict(test),
+        BaselineMLP.NAME: BaselineMLP(seed=seed).fit(drawn).predict(test),
     }
+
+
+def drawn_rows(rows: int, seed: int) -> Rows:
+    """Draw which of so many ads the report's MLP learns from: positions, at most ``ROWS_MAX``."""
+    if rows <= ROWS_MAX:
+        return np.arange(rows)
+    return np.random.RandomState(seed).choice(rows, ROWS_MAX, replace=False)
 
 
 def mean_baseline(train_y: npt.ArrayLike, n: int) -> Floats:
@@ -111,7 +124,7 @@ class BaselineMLP:
         if frame.empty:
             raise ValueError("the report's MLP needs at least one ad")
         if len(frame) > ROWS_MAX:
-            frame = frame.sample(ROWS_MAX, random_state=self.seed, ignore_index=True)
+            frame = frame.iloc[drawn_rows(len(frame), self.seed)].reset_index(drop=True)
         self.price_of_category_ = frame.groupby("category_name")["price"].median()
         self.price_ = float(np.nan_to_num(frame["price"].median()))
         self.image_class_ = float(np.nan_to_num(frame["image_top_1"].max(), nan=-1.0)) + 1.0

@@ -97,10 +97,10 @@ def run_checks(
     """Check a model on labelled test rows.
 
     A model that raises fails the checks, it does not end them. ``train`` has the training
-    rows, to say of a slice how many of them the model has seen; ``baseline_predicted`` the
-    predictions of the report's MLP for the same test rows, shape (n,), to compare with on the
-    slices where the old report was weak. That there is no test row is an
-    :class:`AdsFileError`; for the settings see :func:`require_known`.
+    rows' ``SEEN_COLUMNS``, to say of a slice how many of them the model has seen;
+    ``baseline_predicted`` the predictions of the report's MLP for the same test rows, shape
+    (n,), to compare with on the slices where the old report was weak. That there is no test row
+    is an :class:`AdsFileError`; for the settings see :func:`require_known`.
     """
     require_known(settings)
     if test.empty:

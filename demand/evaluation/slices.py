@@ -5,7 +5,7 @@ Among them are the slices on which the old report's model was weak.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from functools import partial
 
@@ -32,8 +32,9 @@ REPORTED = "slice_reported"
 SLICE_NAMES = (*_JUDGED, REPORTED)
 # Slices of fewer rows are shown, not judged: their order is mostly luck.
 _REPORTED_ROWS_MIN = 50
-# Divisions whose slices are the same in any rows: those of quantiles are not.
-_COMPARABLE = ("parent_category_name", "user_type", *_JUDGED["slice_missing_params"])
+# Columns whose slices are the same in any rows: those of quantiles are not.
+_VALUES_SEEN = ("parent_category_name", "user_type")
+SEEN_COLUMNS = (*_VALUES_SEEN, *PARAMS)
 _WHAT_WAS_REPORTED = {
     "children's goods": "+91 % MSE",
     "transport": "+54 % MAE",
@@ -122,16 +123,21 @@ def standard_slices(frame: pd.DataFrame) -> dict[str, pd.Series]:
     decile of the price (roubles) and quartile of the text's length (letters of title and
     description). Series of shape (rows,) with the frame's index.
     """
-    slices = {
-        name: frame[name].fillna(MISSING)
-        for name in ("parent_category_name", "category_name", "user_type")
-    }
-    for name in (*PARAMS, "image"):
-        slices[f"{name}_given"] = frame[name].notna().map({True: "given", False: MISSING})
+    slices = _by_value(frame, ("parent_category_name", "category_name", "user_type"))
+    slices |= _by_presence(frame, (*PARAMS, "image"))
     letters = sum(frame[name].fillna("").str.len() for name in ("title", "description"))
     slices["price_decile"] = _quantile_slices(frame["price"], 10, "₽")
     slices["text_quartile"] = _quantile_slices(pd.Series(letters, frame.index), 4, "letters")
     return slices
+
+
+def _by_value(frame: pd.DataFrame, names: Iterable[str]) -> dict[str, pd.Series]:
+    return {name: frame[name].fillna(MISSING) for name in names}
+
+
+def _by_presence(frame: pd.DataFrame, names: Iterable[str]) -> dict[str, pd.Series]:
+    words = {True: "given", False: MISSING}
+    return {f"{name}_given": frame[name].notna().map(words) for name in names}
 
 
 def _quantile_slices(values: pd.Series, bins: int, unit: str) -> pd.Series:
@@ -151,24 +157,22 @@ def _quantile_slices(values: pd.Series, bins: int, unit: str) -> pd.Series:
     )
 
 
-def _divisions(ads: pd.DataFrame) -> dict[str, pd.Series]:
-    divisions = standard_slices(ads)
-    return {name: divisions[name] for names in _JUDGED.values() for name in names}
-
-
 def judged_slices(
     test: pd.DataFrame, predicted: Floats, train: pd.DataFrame | None = None
 ) -> pd.DataFrame:
     """Measure the error of ``predicted``, shape (n,), on each slice that the checks judge.
 
     The table has the columns of :func:`slice_errors` and ``train_rows``, how many of the
-    training rows are in the slice (NaN where unknown); by division, the largest error first.
+    training rows, of which the ``SEEN_COLUMNS`` are read, are in the slice (NaN where unknown); by
+    division, the largest error first.
     """
-    table = slice_errors(test[TARGET].to_numpy(), predicted, _divisions(test))
+    divisions = standard_slices(test)
+    judged = {name: divisions[name] for names in _JUDGED.values() for name in names}
+    table = slice_errors(test[TARGET].to_numpy(), predicted, judged)
     table["train_rows"] = np.nan
     if train is not None:
-        divisions = _divisions(train)
-        seen = {name: divisions[name].value_counts() for name in _COMPARABLE}
+        comparable = _by_value(train, _VALUES_SEEN) | _by_presence(train, PARAMS)
+        seen = {name: values.value_counts() for name, values in comparable.items()}
         table["train_rows"] = [
             float(seen[name].get(value, 0)) if name in seen else np.nan
             for name, value in zip(table["slice"], table["value"], strict=True)

@@ -5,11 +5,10 @@ Everything is counted or summed up over many ads; no ad is copied.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import pandas as pd
 
 from demand.schema.columns import PARAMS, TARGET
@@ -21,6 +20,7 @@ SEEN_MIN = 3
 ADS_MIN = 20
 
 _QUARTILES = {"p25": 0.25, "p50": 0.5, "p75": 0.75}
+_CHOSEN = ("parent_category_name", *PARAMS, "region", "city", "user_type")
 _PRICE_QUANTILES = {"p10": 0.1, **_QUARTILES, "p90": 0.9}
 
 Quantiles = dict[str, float]
@@ -28,7 +28,7 @@ Quantiles = dict[str, float]
 ByCategory = Mapping[int, Any]
 
 
-def category_statistics(ads: pd.DataFrame) -> dict[str, Any]:
+def category_statistics(ads: pd.DataFrame | Iterable[pd.DataFrame]) -> dict[str, Any]:
     """Sum up ads by category and place.
 
     Some seconds for a million ads. The order of the rows does not matter.
@@ -36,7 +36,8 @@ def category_statistics(ads: pd.DataFrame) -> dict[str, Any]:
     Parameters
     ----------
     ads
-        Typed ads with their target, shape (n, 18), n >= 0: those that a model learnt from.
+        Typed ads with their target, shape (n, 18), n >= 0: those that a model learnt from; or
+        blocks of them, at least one, of which none is kept.
 
     Returns
     -------
@@ -60,17 +61,16 @@ def category_statistics(ads: pd.DataFrame) -> dict[str, Any]:
     KeyError
         A column is missing.
     """
-    texts = {
-        name: _choices(ads[name])
-        for name in ("parent_category_name", *PARAMS, "region", "city", "user_type")
-    }
+    blocks = [ads] if isinstance(ads, pd.DataFrame) else ads
+    counted = pd.concat([_counted(block) for block in blocks], ignore_index=True)
     # A category's name is no choice of the seller's words, so none is left out.
-    codes, names = pd.factorize(ads["category_name"], sort=True)
-    chosen = pd.DataFrame({"category": codes} | texts)
-    in_category, measures = chosen[codes >= 0], _measures(ads, codes)[codes >= 0]
+    codes, names = pd.factorize(counted["category_name"], sort=True)
+    chosen = pd.DataFrame({"category": codes} | {name: _choices(counted[name]) for name in _CHOSEN})
+    measures = counted.assign(category=codes)[codes >= 0]
+    in_category = chosen[codes >= 0]
     return {
         "format": FORMAT,
-        "ads": len(ads),
+        "ads": len(counted),
         "categories": _categories(list(map(str, names)), in_category, measures),
         "regions": _regions(chosen),
         "user_types": [str(name) for name, _ in _seen(chosen, ["user_type"])],
@@ -84,21 +84,18 @@ def _choices(texts: pd.Series) -> pd.Series:
     return found.cat.remove_categories(blank)
 
 
-def _measures(ads: pd.DataFrame, codes: npt.NDArray[np.intp]) -> pd.DataFrame:
-    """Return the numbers of each ad that are summed up, and the code of its category."""
+def _counted(ads: pd.DataFrame) -> pd.DataFrame:
+    """Return what is counted of each ad, and the numbers that are summed up."""
     price = ads["price"].to_numpy(dtype=np.float64)
-    return pd.DataFrame(
-        {
-            "category": codes,
-            "price": np.where(np.isfinite(price), price, np.nan),
-            "letters": [len(text) if isinstance(text, str) else 0 for text in ads["description"]],
-            "words": [len(text.split()) if isinstance(text, str) else 0 for text in ads["title"]],
-            "photo": ads["image"].notna().to_numpy(),
-            "target": ads[TARGET].to_numpy(dtype=np.float64),
-            # Most ads have the target 0.0. Which of those fill a quarter up must depend
-            # neither on their place in the file, where dates may be in order, nor on chance.
-            "lot": pd.util.hash_array(ads["item_id"].to_numpy(dtype=object), categorize=False),
-        }
+    return ads[["category_name", *_CHOSEN]].assign(
+        price=np.where(np.isfinite(price), price, np.nan),
+        letters=[len(text) if isinstance(text, str) else 0 for text in ads["description"]],
+        words=[len(text.split()) if isinstance(text, str) else 0 for text in ads["title"]],
+        photo=ads["image"].notna().to_numpy(),
+        target=ads[TARGET].to_numpy(dtype=np.float64),
+        # Most ads have the target 0.0. Which of those fill a quarter up must depend
+        # neither on their place in the file, where dates may be in order, nor on chance.
+        lot=pd.util.hash_array(ads["item_id"].to_numpy(dtype=object), categorize=False),
     )
 
 

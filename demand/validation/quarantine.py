@@ -8,8 +8,8 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
-from numpy.typing import NDArray
 
+from demand.schema.arrays import Rows
 from demand.schema.error_text import quote, spreadsheet_table
 from demand.workspace.workspace import write_aside
 
@@ -19,44 +19,44 @@ QUARANTINE_COLUMNS = ("row", "line", "item_id", "column", "value", "reason")
 _NUMBER = re.compile(r"-?[0-9]+([.][0-9]+)?(e[-+]?[0-9]+)?")
 
 
-def later_duplicates(ids: pd.Series[str], rows: NDArray[np.int64]) -> NDArray[np.int64]:
+def later_duplicates(ids: pd.Series[str], rows: Rows) -> Rows:
     """Return those of ``rows``, all with an id that occurs twice, that are not its first."""
     ordered = np.sort(rows)
     return ordered[ids.iloc[ordered].duplicated(keep="first").to_numpy(dtype=bool)]
 
 
 def quarantine_table(
-    frame: pd.DataFrame,
     unparsed: pd.DataFrame,
-    findings: Iterable[tuple[str, str, NDArray[np.int64]]] = (),
-    lines: NDArray[np.int64] | None = None,
+    findings: Iterable[tuple[str, str, pd.DataFrame]] = (),
+    lines: Rows | None = None,
 ) -> pd.DataFrame:
-    """Return one row for each bad cell, in the order of the frame.
+    """Return one row for each bad cell, in the order of the ads.
 
     Parameters
     ----------
-    frame, unparsed, lines
-        The ads, with the index 0 … n-1, and the rest as
-        :class:`demand.data.reading.LoadedAds` has it.
+    unparsed, lines
+        As :class:`demand.data.reading.LoadedAds` has them.
     findings
-        A column, why values in it are bad, in words that fit after the value, and the rows
-        in which they are, shape (k,), from 0. Of several in one cell the first counts.
+        A column, why values in it are bad, in words that fit after the value, and the ads
+        with such values: their ``item_id`` and the column, with the numbers of their rows, from
+        0, as index. Of several in one cell the first counts.
 
     Returns
     -------
     DataFrame
-        Columns ``row`` (position in the frame, from 0), ``line`` (Int64, missing where
+        Columns ``row`` (number of the row, from 0), ``line`` (Int64, missing where
         unknown), ``item_id``, ``column``, ``value`` (shortened) and ``reason``.
     """
     known = unparsed.drop_duplicates("row").set_index("row")["line"]
     parts = [unparsed[list(QUARANTINE_COLUMNS)]]
-    for column, reason, rows in findings:
+    for column, reason, ads in findings:
+        rows = ads.index.to_numpy()
         cells = {
             "row": rows,
             "line": known.reindex(rows).to_numpy() if lines is None else lines[rows],
-            "item_id": frame["item_id"].iloc[rows].to_numpy(dtype=object),
+            "item_id": ads["item_id"].to_numpy(dtype=object),
             "column": column,
-            "value": frame[column].iloc[rows].astype(object).to_numpy(),
+            "value": ads[column].astype(object).to_numpy(),
             "reason": reason,
         }
         parts.append(pd.DataFrame(cells))

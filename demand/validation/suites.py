@@ -36,10 +36,7 @@ from demand.schema.cells import DTYPES
 from demand.schema.columns import COLUMNS, Column
 from demand.schema.error_text import shorten
 from demand.schema.population import reference
-
-# Columns that the validation adds to the ads, so that every finding is an expectation's.
-UNREADABLE = "cells that could not be read"
-PARENT_OF_CATEGORY = "parent of the category"
+from demand.validation.narrow import PARENT_OF_CATEGORY, UNREADABLE, length_column
 
 # Avito opened in 2007: no ad of its is older.
 FIRST_DAY = datetime.datetime(2007, 1, 1)
@@ -64,9 +61,8 @@ def schema_expectations(present: Collection[str]) -> list[Expectation]:
 def row_expectations(today: datetime.date) -> list[Expectation]:
     """Build what each ad must fulfil; an ad that fails one is a bad row.
 
-    The frame needs the columns :data:`UNREADABLE` (None, or anything where a cell of
-    the row was unreadable) and :data:`PARENT_OF_CATEGORY` beside those of an ad. The
-    order is that of importance: of several findings in one cell the first is told.
+    The frame is that of :func:`demand.validation.narrow.narrow_ads`. The order is that of
+    importance: of several findings in one cell the first is told.
     """
     required = [column.name for column in COLUMNS if column.required]
     duplicate = "the same item_id as an earlier ad"
@@ -113,10 +109,14 @@ def _hierarchy() -> list[Expectation]:
 
 def _text(column: Column) -> list[Expectation]:
     name, longest = column.name, column.max_length
-    lengths, reason = gxe.ExpectColumnValueLengthsToBeBetween, f"longer than {longest:,} characters"
+
+    def demand(reason: str, **bounds: float | None) -> Expectation:
+        meta = {"column": name, "reason": reason}
+        return gxe.ExpectColumnValuesToBeBetween(column=length_column(name), meta=meta, **bounds)
+
     return [
-        _row(gxe.ExpectColumnValuesToBeOfType, name, "not a text", type_="str"),
-        _row(lengths, name, reason, max_value=longest),
+        demand("not a text", min_value=0.0),
+        demand(f"longer than {longest:,} characters", max_value=longest),
     ]
 
 

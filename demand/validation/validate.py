@@ -4,18 +4,19 @@ from __future__ import annotations
 
 import datetime
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
-from numpy.typing import NDArray
 
 from demand.config import ValidationSettings
+from demand.schema.arrays import Rows
 from demand.schema.error_text import quote
 from demand.schema.population import reference
+from demand.validation.narrow import UNREADABLE, narrow_ads
 from demand.validation.quarantine import (
     QUARANTINE_FILE,
     examples,
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
         ExpectationSuiteValidationResult,
     )
 
+    from demand.data.typed import TypedAds
     from demand.validation.suites import Failure, Session
 
 
@@ -44,7 +46,7 @@ class Validation:
     observed, and ads that show it.
     """
 
-    accepted: pd.DataFrame  # the good rows with the index 0 … n-1; all columns of the frame
+    accepted: Rows  # numbers of the good rows, ascending
     quarantine: pd.DataFrame  # see demand.validation.quarantine.quarantine_table
     warnings: tuple[str, ...]  # a line each: rows in quarantine, differences from the reference
     refusal: str | None
@@ -53,19 +55,21 @@ class Validation:
 
 
 def validate_ads(
-    frame: pd.DataFrame,
+    ads: TypedAds | pd.DataFrame,
     unparsed: pd.DataFrame,
     settings: ValidationSettings,
     reports: Path,
     *,
-    lines: NDArray[np.int64] | None = None,
+    lines: Rows | None = None,
     published: Path | None = None,
 ) -> Validation:
     """Divide ads into good and bad rows, or refuse them all.
 
     Parameters
     ----------
-    frame, unparsed, lines
+    ads
+        All of a file, or any frame that has yet to prove to be of typed ads.
+    unparsed, lines
         As :class:`demand.data.reading.LoadedAds` has them.
     reports
         Folder that gets ``quarantine.csv``.
@@ -85,23 +89,28 @@ def validate_ads(
     # Great Expectations takes seconds to import, which no other command should wait for.
     from demand.validation import suites
 
-    ads, session = frame.reset_index(drop=True), suites.Session()
-    accepted, quarantine = ads.iloc[:0], quarantine_table(ads, unparsed.iloc[:0])
-    warnings: list[str] = []
+    session, warnings = suites.Session(), list[str]()
+    source = _Frame(ads) if isinstance(ads, pd.DataFrame) else ads
+    accepted, quarantine = np.arange(0), quarantine_table(unparsed.iloc[:0])
     # Names and types are those of a frame without rows; looking at fewer costs less.
-    failures = session.failures(accepted, suites.schema_expectations(ads.columns))
-    refusal = _joined([_schema_message(failure, ads) for failure in failures])
+    good = source.frame(accepted)
+    failures = session.failures(good, suites.schema_expectations(source.columns))
+    refusal = _joined([_schema_message(failure, source) for failure in failures])
     if refusal is None:
-        quarantine = quarantine_table(ads, unparsed, _bad_rows(session, ads, unparsed), lines)
-        accepted = ads[~ads.index.isin(quarantine["row"])].reset_index(drop=True)
+        unreadable = unparsed["row"].to_numpy(dtype=np.int64)
+        narrow = narrow_ads(source.blocks(), source.rows, unreadable)
+        quarantine = quarantine_table(unparsed, _bad_rows(session, source, narrow), lines)
+        accepted = np.setdiff1d(np.arange(source.rows), quarantine["row"])
+        good = narrow.iloc[accepted]
         told = (published or reports) / QUARANTINE_FILE
-        refusal = _refuse_table(session, ads, accepted, quarantine, settings, told)
+        first = _first_ads(source)
+        refusal = _refuse_table(session, narrow, good, quarantine, settings, told, first)
     if refusal is None:
-        failures = session.failures(accepted, suites.drift_expectations(settings))
-        distances = {suites.drift_column(n): [d] for n, d in category_drift(accepted).items()}
+        failures = session.failures(good, suites.drift_expectations(settings))
+        distances = {suites.drift_column(n): [d] for n, d in category_drift(good).items()}
         expectations = suites.category_drift_expectations(settings)
         failures += session.failures(pd.DataFrame(distances), expectations)
-        warnings = [_drift_message(failure, accepted, settings) for failure in failures]
+        warnings = [_drift_message(failure, good, settings) for failure in failures]
         if warnings and settings.on_drift == "stop":
             refusal = (
                 "validation.on_drift is 'stop' and the ads differ from the reference: "
@@ -109,76 +118,83 @@ def validate_ads(
             )
     write_quarantine(quarantine, reports / QUARANTINE_FILE)
     results = session.results()
-    summary = _summarise(results, ads, accepted, quarantine)
+    summary = _summarise(results, source, good, quarantine)
     if bad := summary["rows_quarantined"]:
         named = reports / QUARANTINE_FILE if published is None else QUARANTINE_FILE
-        warnings.insert(0, f"{bad:,} of {len(ads):,} ads are bad rows and lie in {named}")
+        warnings.insert(0, f"{bad:,} of {source.rows:,} ads are bad rows and lie in {named}")
     return Validation(accepted, quarantine, tuple(warnings), refusal, results, summary)
 
 
+class _Frame:
+    """A frame, whatever its types, that is read as :class:`demand.data.typed.TypedAds` is."""
+
+    def __init__(self, frame: pd.DataFrame) -> None:
+        self._frame, self.rows, self.columns = frame, len(frame), tuple(frame.columns)
+
+    def blocks(self) -> Iterator[pd.DataFrame]:
+        yield self._frame
+
+    def frame(self, rows: Rows, columns: Sequence[str] | None = None) -> pd.DataFrame:
+        return self._frame[list(columns or self.columns)].iloc[rows]
+
+
 def _bad_rows(
-    session: Session, ads: pd.DataFrame, unparsed: pd.DataFrame
-) -> list[tuple[str, str, NDArray[np.int64]]]:
-    """Return column, reason and rows of each expectation on rows that was not met."""
+    session: Session, ads: TypedAds | _Frame, narrow: pd.DataFrame
+) -> Iterator[tuple[str, str, pd.DataFrame]]:
+    """Yield column, reason and ads of each expectation on rows that was not met."""
     from demand.validation import suites
 
-    checked = ads.copy(deep=False)
-    checked[suites.UNREADABLE] = pd.Series(None, index=ads.index, dtype=object)
-    checked.loc[unparsed["row"].to_numpy(dtype=np.int64), suites.UNREADABLE] = "yes"
-    # Missing where either is unknown, which is a finding of its own and not told twice.
-    parent_of = reference().parent_of
-    known = ads["parent_category_name"].isin(list(parent_of.values()))
-    parents = ads["category_name"].map(parent_of).where(known, None)
-    checked[suites.PARENT_OF_CATEGORY] = parents.astype(object)
-    findings = []
-    for failure in session.failures(checked, suites.row_expectations(datetime.date.today())):
-        if failure.column == suites.UNREADABLE:
+    for failure in session.failures(narrow, suites.row_expectations(datetime.date.today())):
+        if failure.column == UNREADABLE:
             continue  # ``unparsed`` says more
-        rows = session.unexpected_rows(checked, failure)
+        rows = session.unexpected_rows(narrow, failure)
         if failure.expectation == "expect_column_values_to_be_unique":
-            rows = later_duplicates(ads["item_id"], rows)
-        findings.append((failure.column, failure.reason, rows))
-    return findings
+            rows = later_duplicates(narrow["item_id"], rows)
+        cells = ads.frame(rows, list(dict.fromkeys(["item_id", failure.column])))
+        yield failure.column, failure.reason, cells.set_axis(rows)
 
 
 def _refuse_table(
     session: Session,
-    ads: pd.DataFrame,
-    accepted: pd.DataFrame,
+    narrow: pd.DataFrame,
+    good: pd.DataFrame,
     quarantine: pd.DataFrame,
     settings: ValidationSettings,
     path: Path,
+    first: str,
 ) -> str | None:
+    """Return why the table is refused; ``first`` shows its first ads."""
     from demand.validation import suites
 
-    messages = []
+    messages, rows = [], len(narrow)
     # Of a few ads, all may lack the same value by chance; being few is what is wrong then.
-    if len(ads) >= settings.min_rows:
-        failures = session.failures(ads, suites.table_expectations())
-        messages = [_table_message(failure, ads, quarantine) for failure in failures]
-    failures = session.failures(accepted, suites.remaining_rows_expectations(len(ads), settings))
+    if rows >= settings.min_rows:
+        failures = session.failures(narrow, suites.table_expectations())
+        messages = [_table_message(failure, rows, quarantine, first) for failure in failures]
+    failures = session.failures(good, suites.remaining_rows_expectations(rows, settings))
     return _joined(
-        messages or [_rows_message(f, ads, quarantine, settings, path) for f in failures]
+        messages or [_rows_message(f, rows, quarantine, settings, path, first) for f in failures]
     )
 
 
 def _summarise(
     results: ExpectationSuiteValidationResult,
-    ads: pd.DataFrame,
-    accepted: pd.DataFrame,
+    ads: TypedAds | _Frame,
+    good: pd.DataFrame,
     quarantine: pd.DataFrame,
 ) -> dict[str, Any]:
     bad = int(quarantine["row"].nunique())
+    missing = good[list(ads.columns)].isna().mean()
     return {
-        "rows": len(ads),
-        "rows_accepted": len(accepted),
+        "rows": ads.rows,
+        "rows_accepted": len(good),
         "rows_quarantined": bad,
-        "quarantine_share": bad / max(1, len(ads)),
+        "quarantine_share": bad / max(1, ads.rows),
         "quarantine_reasons": most_frequent(quarantine, 20),
         "expectations": results.statistics["evaluated_expectations"],
         "expectations_failed": results.statistics["unsuccessful_expectations"],
-        "missing_share": {n: float(s) for n, s in accepted.isna().mean().items() if s == s},
-        "mix_distance": category_drift(accepted) if len(accepted) else {},
+        "missing_share": {n: float(s) for n, s in missing.items() if s == s},
+        "mix_distance": category_drift(good) if len(good) else {},
     }
 
 
@@ -190,13 +206,14 @@ def _joined(messages: Sequence[str]) -> str | None:
     return "; ".join(messages[:_MESSAGES_MAX]) + (f"; and {more} more" if more > 0 else "")
 
 
-def _schema_message(failure: Failure, frame: pd.DataFrame) -> str:
+def _schema_message(failure: Failure, ads: TypedAds | _Frame) -> str:
     """Say that a column is not there or holds another type, with values that show it."""
     if failure.expectation == "expect_column_to_exist":
-        found = ", ".join(map(str, frame.columns[:20])) or "none"
+        found = ", ".join(map(str, ads.columns[:20])) or "none"
         what = f"is missing; columns found: {found}"
     else:
-        values = ", ".join(repr(quote(v)) for v in frame[failure.column].dropna().head(3))
+        column = ads.frame(np.arange(ads.rows), [failure.column])[failure.column]
+        values = ", ".join(repr(quote(v)) for v in column.dropna().head(3))
         what = (
             f"holds {failure.observed}, expected is {failure.bounds['type_']}; "
             f"first values: {values or 'none'}"
@@ -204,11 +221,11 @@ def _schema_message(failure: Failure, frame: pd.DataFrame) -> str:
     return f"{failure.expectation}: the column {failure.column!r} {what}"
 
 
-def _table_message(failure: Failure, frame: pd.DataFrame, quarantine: pd.DataFrame) -> str:
+def _table_message(failure: Failure, rows: int, quarantine: pd.DataFrame, first: str) -> str:
     """Say that a column is empty, or that ids do not tell the ads apart."""
     if "non_null" in failure.expectation:
         what = (
-            f"the column {failure.column!r} is 100 % missing: none of the {len(frame):,} ads "
+            f"the column {failure.column!r} is 100 % missing: none of the {rows:,} ads "
             "has a readable value"
         )
     else:
@@ -216,19 +233,20 @@ def _table_message(failure: Failure, frame: pd.DataFrame, quarantine: pd.DataFra
             f"{failure.observed:.1%} of the values of {failure.column!r} are distinct, "
             f"at least {failure.bounds['min_value']:.0%} are expected"
         )
-    shown = examples(quarantine[quarantine["column"] == failure.column]) or _first_ads(frame)
+    shown = examples(quarantine[quarantine["column"] == failure.column]) or first
     return f"{failure.expectation}: {what}; for example {shown}"
 
 
 def _rows_message(
     failure: Failure,
-    frame: pd.DataFrame,
+    rows: int,
     quarantine: pd.DataFrame,
     settings: ValidationSettings,
     path: Path,
+    first: str,
 ) -> str:
     """Say that too many of the ads are bad, or that too few are good."""
-    good, rows = int(failure.observed), len(frame)
+    good = int(failure.observed)
     if failure.reason == "bad rows":
         reasons = "; ".join(f"{r} ({n:,})" for r, n in most_frequent(quarantine, 3).items())
         what = (
@@ -241,7 +259,7 @@ def _rows_message(
             f"{good:,} of {rows:,} ads {'is' if good == 1 else 'are'} good, at least "
             f"{settings.min_rows:,} are needed (validation.min_rows)"
         )
-    shown = examples(quarantine) or _first_ads(frame)
+    shown = examples(quarantine) or first
     where = f"; all bad rows are in {path}" if len(quarantine) else ""
     return f"{failure.expectation}: {what}; for example {shown}{where}"
 
@@ -273,8 +291,9 @@ def _drift_message(failure: Failure, ads: pd.DataFrame, settings: ValidationSett
     return f"drift: {what} ({failure.expectation})"
 
 
-def _first_ads(frame: pd.DataFrame) -> str:
-    titles = frame[["item_id", "title"]].head(3).itertuples(index=False)
+def _first_ads(ads: TypedAds | _Frame) -> str:
+    first = np.arange(min(3, ads.rows))
+    titles = ads.frame(first, ["item_id", "title"]).itertuples(index=False)
     return (
         "; ".join(f"ad {quote(item)!r}: title = {quote(title)!r}" for item, title in titles)
         or "none: there are no ads"
@@ -293,7 +312,8 @@ def compare_shares(values: pd.Series[str], expected: Mapping[str, int]) -> pd.Da
     each. The frame's columns ``observed`` and ``expected`` are shares in [0, 1], indexed by the
     values of both, those that are furthest apart first.
     """
-    observed = values.value_counts(normalize=True).rename("observed")
+    # A categorical would count values that no ad has.
+    observed = values.astype(object).value_counts(normalize=True).rename("observed")
     reference = pd.Series(expected, dtype=float).rename("expected")
     shares = pd.concat([observed, reference / reference.sum()], axis=1).fillna(0.0)
     distance = (shares["observed"] - shares["expected"]).abs()

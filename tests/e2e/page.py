@@ -53,10 +53,11 @@ def make_model(folder: Path) -> Path:
     write_demo(data, 6000, 3)
     ads = read_ads(data).frame
     parts = split_ads(ads, SplitSettings(), 1)
-    built = build_features(parts.train, parts.validation, FeatureSettings(), 1)
+    training, validation = ads.loc[parts.train], ads.loc[parts.validation]
+    built = build_features(training, validation, FeatureSettings(), 1)
     trained = train(built, TrainingSettings(epochs_max=2), 1).predictor
-    calibrated = calibrate_intervals(trained, trained, parts.validation)
-    predictor = calibrate_percentiles(calibrated, parts.train)
+    calibrated = calibrate_intervals(trained, trained, validation)
+    predictor = calibrate_percentiles(calibrated, training)
     card = folder / "card"
     card.mkdir()
     write_json(card / "card.json", CARD)

@@ -86,7 +86,7 @@ def test_a_search_that_is_killed_goes_on_where_it_was(
 def test_only_training_and_validation_rows_were_searched_on(installation: Installation) -> None:
     store = installation.zenml_store / "local_stores" / "default_zen_store" / "zenml.db"
     inputs = {name for (name,) in rows_of(store, TUNE_INPUTS)}
-    assert inputs == {"training_ads", "validation_ads", "lineage"}
+    assert inputs == {"ads", "training_rows", "validation_rows", "lineage"}
 
 
 def test_the_search_is_one_run_of_mlflow(installation: Installation) -> None:

@@ -56,12 +56,12 @@ def test_category_means_beat_the_mean_where_categories_differ() -> None:
 
 def test_every_baseline_answers_every_ad_without_its_target() -> None:
     train, test = make_ads(300, seed=5), make_ads(40, seed=6)
-    answers = baseline_answers(train, test.drop(columns=TARGET), seed=1)
+    answers = baseline_answers(train, train, test.drop(columns=TARGET), seed=1)
     assert list(answers) == ["mean", "category_means", "reports_mlp"]
     assert all(answer.shape == (40,) for answer in answers.values())
 
 
 def test_baselines_with_the_same_seed_answer_alike() -> None:
     train, test = make_ads(300, seed=5), make_ads(40, seed=6)
-    first, second = (pd.DataFrame(baseline_answers(train, test, seed=1)) for _ in range(2))
+    first, second = (pd.DataFrame(baseline_answers(train, train, test, seed=1)) for _ in range(2))
     pd.testing.assert_frame_equal(first, second, check_exact=True)

@@ -101,6 +101,11 @@ def check_quantiles(quantiles: dict[str, float] | None) -> None:
         assert list(quantiles.values()) == sorted(quantiles.values())
 
 
+def test_blocks_are_summed_up_as_one_frame() -> None:
+    ads = make_ads(500, seed=9)
+    assert category_statistics(iter([ads.iloc[:200], ads.iloc[200:]])) == category_statistics(ads)
+
+
 def test_made_up_ads_are_told_by_the_contract(found: dict[str, Any], ads: pd.DataFrame) -> None:
     assert list(found) == ["format", "ads", "categories", "regions", "user_types"]
     check(found, ads)

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import shutil
+import tempfile
 from contextlib import suppress
 from pathlib import Path
 from types import SimpleNamespace
@@ -7,9 +9,11 @@ from typing import Any
 from uuid import UUID
 
 import numpy as np
+import pandas as pd
 import pytest
 
 from demand.data.lineage import code_fingerprint
+from demand.data.typed import TypedAds
 from demand.errors import ModelError
 from demand.features.builder import FeatureSet
 from demand.model.predictor import Predictor
@@ -19,6 +23,8 @@ from orchestration.steps import (
     CACHED,
     FeatureSetMaterializer,
     PredictorMaterializer,
+    RowsMaterializer,
+    TypedAdsMaterializer,
     noted,
     publish,
 )
@@ -98,7 +104,40 @@ def test_features_come_back_as_they_were(tmp_path: Path) -> None:
         assert kept[name].dtype == array.dtype
 
 
+def test_typed_ads_are_read_where_a_local_store_has_them(tmp_path: Path) -> None:
+    ads = TypedAds.write(tmp_path / "read.parquet", [ADS])
+    (tmp_path / "store").mkdir()
+    TypedAdsMaterializer(uri=str(tmp_path / "store")).save(ads)
+    ads.path.unlink()
+    again = TypedAdsMaterializer(uri=str(tmp_path / "store")).load(TypedAds)
+    assert again.path.parent == tmp_path / "store"
+    pd.testing.assert_frame_equal(again.frame(), ADS)
+
+
+def test_typed_ads_are_copied_from_a_store_elsewhere(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "temporary").mkdir()
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "temporary"))
+    ads = TypedAds.write(tmp_path / "ads.parquet", [ADS])
+    bucket = {"s3://bucket/ads.parquet": ads.path}
+    monkeypatch.setattr(
+        steps.fileio, "copy", lambda source, copy: shutil.copyfile(bucket[source], copy)
+    )
+    again = TypedAdsMaterializer(uri="s3://bucket").load(TypedAds)
+    assert again.path.is_relative_to(tmp_path / "temporary")
+    pd.testing.assert_frame_equal(again.frame(), ADS)
+
+
+def test_numbers_of_rows_come_back_as_they_were(tmp_path: Path) -> None:
+    for rows in (np.array([3, 5, 8]), np.arange(0)):
+        RowsMaterializer(uri=str(tmp_path)).save(rows)
+        again = RowsMaterializer(uri=str(tmp_path)).load(np.ndarray)
+        assert (again.tolist(), again.dtype) == (rows.tolist(), np.int64)
+
+
 def test_no_artifact_is_a_pickle(tmp_path: Path) -> None:
+    RowsMaterializer(uri=str(tmp_path)).save(np.arange(3))
     PredictorMaterializer(uri=str(tmp_path / "p")).save(tiny_predictor())
     (tmp_path / "f").mkdir()
     FeatureSetMaterializer(uri=str(tmp_path / "f")).save(tiny_features())

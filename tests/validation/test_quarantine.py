@@ -21,8 +21,10 @@ NONE_UNPARSED = pd.DataFrame(columns=list(QUARANTINE_COLUMNS))
 
 
 def _table(*findings: tuple[str, str, list[int]]) -> pd.DataFrame:
-    found = [(column, reason, np.array(rows)) for column, reason, rows in findings]
-    return quarantine_table(make_ads(20), NONE_UNPARSED, found)
+    ads = make_ads(20)
+    return quarantine_table(
+        NONE_UNPARSED, [(column, reason, ads.loc[rows]) for column, reason, rows in findings]
+    )
 
 
 def test_findings_lie_in_the_order_of_the_ads() -> None:
@@ -33,8 +35,8 @@ def test_no_text_in_the_file_is_a_formula_and_numbers_stay(tmp_path: Path) -> No
     ads = make_ads(5)
     ads.loc[0, ["item_id", "title"]] = ["=1+1", "x;=cmd|' /C calc'!A0"]
     ads.loc[1, ["item_id", "price"]] = ["-5", -1.5]
-    findings = [("title", "long", np.array([0])), ("price", "low", np.array([1]))]
-    write_quarantine(quarantine_table(ads, NONE_UNPARSED, findings), tmp_path / "q.csv")
+    findings = [("title", "long", ads.loc[[0]]), ("price", "low", ads.loc[[1]])]
+    write_quarantine(quarantine_table(NONE_UNPARSED, findings), tmp_path / "q.csv")
     read = pd.read_csv(tmp_path / "q.csv", dtype=str)
     assert read["item_id"].tolist() == ["'=1+1", "'-5"]
     assert read["value"].tolist() == ["x;'=cmd|' /C calc'!A0", "-1.5"]

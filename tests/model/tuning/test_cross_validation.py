@@ -70,11 +70,12 @@ def test_too_few_sellers_are_refused() -> None:
 
 
 def test_no_row_of_the_test_part_is_seen() -> None:
-    parts = split_ads(make_ads(400, seed=2), SplitSettings(), seed=1)
+    ads = make_ads(400, seed=2)
+    tested = split_ads(ads, SplitSettings(), seed=1).test
     fits = Fits()
-    list(fold_errors(pd.concat([parts.train, parts.validation]), BASE, 3, 1, fits))
+    list(fold_errors(ads.drop(index=tested), BASE, 3, 1, fits))
     seen = ids(pd.concat([*fits.training, *fits.validation, *fits.held]), "item_id")
-    assert not seen & ids(parts.test, "item_id")
+    assert not seen & ids(ads.loc[tested], "item_id")
 
 
 def test_the_models_of_the_training_pipeline_are_better_than_chance() -> None:
