@@ -61,7 +61,8 @@ def narrow_ads(blocks: Iterable[pd.DataFrame], rows: int, unreadable: Rows) -> p
 def _narrow(block: pd.DataFrame) -> pd.DataFrame:
     measured = {length_column(name): _lengths(block[name]) for name in _TEXTS}
     given = {name: block[name].notna().map({True: "given", False: None}) for name in _ONLY_MEASURED}
-    return block.assign(**given, **measured)
+    # A frame of its own: one to which columns were assigned would hold the texts they replace.
+    return pd.DataFrame(dict(block.items()) | given | measured)
 
 
 def _lengths(texts: pd.Series) -> Floats:

@@ -293,8 +293,7 @@ class Session:
     ) -> list[ExpectationValidationResult]:
         # Great Expectations hashes and copies all columns it is given.
         named = {name for expectation in expectations for name in _columns(expectation)}
-        columns = [name for name in frame.columns if name in named] or list(frame.columns[:1])
-        batch = self._source.read_dataframe(frame[columns])
+        batch = self._source.read_dataframe(frame[[name for name in frame if name in named]])
         suite = gx.ExpectationSuite(name="ads", expectations=list(expectations))
         results = batch.validate(suite, result_format=result_format).results
         for result in results:
