@@ -7,10 +7,10 @@ import math
 import os
 import sys
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sized
 from contextvars import ContextVar
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from rich.console import Console
 from rich.live import Live
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
 QUIET = "DEMAND_QUIET"
+Rows = TypeVar("Rows", bound=Sized)
 
 
 @dataclass(frozen=True)
@@ -151,6 +152,15 @@ def report(done: float, total: float, note: str = "") -> None:
     display = _DISPLAY.get()
     if display is not None:
         display.report(done, total, note)
+
+
+def blocks_shown(blocks: Iterable[Rows], rows: int) -> Iterator[Rows]:
+    """Yield blocks, such as frames, that have so many rows in all; report each that is done."""
+    done = 0
+    for block in blocks:
+        yield block
+        done += len(block)
+        report(done, rows)
 
 
 @contextlib.contextmanager

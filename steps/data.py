@@ -35,13 +35,16 @@ from orchestration.steps import (
 )
 
 
-@step(cache_policy=CACHED, output_materializers={"ads": TypedAdsMaterializer})
+@step(
+    cache_policy=CACHED,
+    output_materializers={"ads": TypedAdsMaterializer, "lines": RowsMaterializer},
+)
 def ingest(
     path: str, md5: str, max_file_gb: float
 ) -> tuple[
     Annotated[TypedAds, output("ads", "All ads of the file, typed", "ads")],
     Annotated[pd.DataFrame, output("unparsed", "Cells that could not be read, and why", "ads")],
-    Annotated[pd.DataFrame, output("lines", "Line of the file in which each ad begins", "ads")],
+    Annotated[np.ndarray, output("lines", "Line of the file in which each ad begins", "ads")],
 ]:
     """Read a file of labelled ads, whose ``md5`` is in ZenML's key; Parquet has no ``lines``."""
     with noted() as notes:
@@ -52,8 +55,7 @@ def ingest(
         notes |= {"rows": ads.rows, "ignored_columns": list(loaded.ignored_columns)}
         for warning in repeated(loaded):
             console().print(f"  warning: {warning}", markup=False, soft_wrap=True)
-    lines = [] if loaded.lines is None else loaded.lines
-    return ads, loaded.unparsed, pd.DataFrame({"line": lines}, dtype="int64")
+    return ads, loaded.unparsed, np.arange(0) if loaded.lines is None else loaded.lines
 
 
 # Never cached: the same bytes may have been committed since. Steps that take the lineage
@@ -78,7 +80,7 @@ def trace(
 
 @step(cache_policy=CACHED, output_materializers={"accepted_rows": RowsMaterializer})
 def validate(
-    ads: TypedAds, unparsed: pd.DataFrame, lines: pd.DataFrame, settings: ValidationSettings
+    ads: TypedAds, unparsed: pd.DataFrame, lines: np.ndarray, settings: ValidationSettings
 ) -> tuple[
     Annotated[np.ndarray, output("accepted_rows", "Ads that met every expectation", "ads")],
     Annotated[list[str], output("warnings", "Rows in quarantine, and drift", "validation")],
@@ -87,7 +89,7 @@ def validate(
 ]:
     """Run the Great Expectations suites; a bad table stops the pipeline here."""
     with noted() as notes, reported() as reports:
-        known = None if lines.empty else lines["line"].to_numpy()
+        known = lines if len(lines) else None
         published = pipeline_reports()
         found = validate_ads(ads, unparsed, settings, reports, lines=known, published=published)
         page = shown(write_data_docs(found, reports / "data_docs"))

@@ -21,7 +21,7 @@ from demand.model.predictor import Predictor
 from demand.model.training import calibrate_intervals, calibrate_percentiles
 from demand.model.training import refit as fit_again
 from demand.model.training import train as fit
-from demand.progress import show_epoch
+from demand.progress import blocks_shown, show_epoch
 from demand.registry.packaging import SAMPLES_MAX, log_model
 from demand.registry.promotion import log_sellers
 from demand.registry.tracking import tracked_run
@@ -144,8 +144,7 @@ def refit(
     with noted() as notes, reported() as reports:
         if not settings.refit:
             # The validation ads ended its training, and calibrated it.
-            known = np.union1d(training_rows, validation_rows)
-            market = category_statistics(ads.blocks(known))
+            market = _market(ads, training_rows, validation_rows)
             return predictor, {"refit": False, "epochs": epochs}, market, reports
         parts = [ads.frame(rows) for rows in (training_rows, validation_rows, test_rows)]
         learnt, on_epoch = pd.concat(parts, ignore_index=True), partial(show_epoch, total=epochs)
@@ -160,5 +159,10 @@ def refit(
         moved = float(np.mean(np.abs(served.predict(test_ads) - predictor.predict(test_ads))))
         notes |= {"refit_rows": len(learnt), "refit_mean_difference": moved}
         fits = {"refit": True, "epochs": epochs, "rows": len(learnt), "difference": moved}
-        known = np.sort(np.concatenate([training_rows, validation_rows, test_rows]))
-        return served, fits | {"trained": today()}, category_statistics(ads.blocks(known)), reports
+        market = _market(ads, training_rows, validation_rows, test_rows)
+        return served, fits | {"trained": today()}, market, reports
+
+
+def _market(ads: TypedAds, *parts: np.ndarray) -> dict[str, Any]:
+    rows = np.sort(np.concatenate(parts))
+    return category_statistics(blocks_shown(ads.blocks(rows), len(rows)))

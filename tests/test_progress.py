@@ -10,9 +10,11 @@ import sys
 import pandas as pd
 import pytest
 
+from demand import progress
 from demand.progress import (
     QUIET,
     Epoch,
+    blocks_shown,
     console,
     only_warned,
     rows_shown,
@@ -73,6 +75,14 @@ def test_a_step_outside_of_a_run_is_not_shown(capfd: pytest.CaptureFixture[str])
     with step_shown("train"):
         pass
     assert capfd.readouterr() == ("", "")
+
+
+def test_blocks_are_reported_when_they_are_done(monkeypatch: pytest.MonkeyPatch) -> None:
+    reported: list[tuple[float, float]] = []
+    monkeypatch.setattr(progress, "report", lambda *done: reported.append(done))
+    blocks = blocks_shown(iter(["abc", "de"]), 5)
+    assert (next(blocks), reported) == ("abc", [])
+    assert (list(blocks), reported) == (["de"], [(3, 5), (5, 5)])
 
 
 def test_what_must_not_fail_is_only_warned_of(capfd: pytest.CaptureFixture[str]) -> None:

@@ -11,7 +11,6 @@ from collections.abc import Iterable
 import numpy as np
 import pandas as pd
 
-from demand.progress import report
 from demand.schema.arrays import Floats, Rows
 from demand.schema.columns import COLUMNS
 from demand.schema.population import reference
@@ -32,8 +31,8 @@ def length_column(name: str) -> str:
     return f"{name}: characters"
 
 
-def narrow_ads(blocks: Iterable[pd.DataFrame], rows: int, unreadable: Rows) -> pd.DataFrame:
-    """Return what the expectations need to know of ``rows`` ads in typed blocks.
+def narrow_ads(blocks: Iterable[pd.DataFrame], unreadable: Rows) -> pd.DataFrame:
+    """Return what the expectations need to know of ads, which come in typed blocks.
 
     The frame has the ads' columns with a RangeIndex: categories as a categorical, other texts
     but ``item_id`` as one that says only whether they are given. Beside them, for each text its
@@ -41,14 +40,9 @@ def narrow_ads(blocks: Iterable[pd.DataFrame], rows: int, unreadable: Rows) -> p
     :data:`UNREADABLE`, given in the rows ``unreadable``, which have a cell that could not be
     read; and :data:`PARENT_OF_CATEGORY`, missing where either is unknown.
     """
-    parts, done = [], 0
-    for block in blocks:
-        parts.append(_narrow(block))
-        done += len(block)
-        report(done, rows)
     kinds = dict.fromkeys((*_CATEGORIES, *_ONLY_MEASURED), "category")
-    ads = pd.concat(parts, ignore_index=True).astype(kinds)
-    marks = np.full(rows, None, dtype=object)
+    ads = pd.concat(map(_narrow, blocks), ignore_index=True).astype(kinds)
+    marks = np.full(len(ads), None, dtype=object)
     marks[unreadable] = "yes"
     ads[UNREADABLE] = pd.Categorical(marks)
     # Missing where either is unknown, which is a finding of its own and not told twice.

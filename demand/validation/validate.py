@@ -13,6 +13,7 @@ import numpy as np
 import pandas as pd
 
 from demand.config import ValidationSettings
+from demand.progress import blocks_shown
 from demand.schema.arrays import Rows
 from demand.schema.error_text import quote
 from demand.schema.population import reference
@@ -98,7 +99,7 @@ def validate_ads(
     refusal = _joined([_schema_message(failure, source) for failure in failures])
     if refusal is None:
         unreadable = unparsed["row"].to_numpy(dtype=np.int64)
-        narrow = narrow_ads(source.blocks(), source.rows, unreadable)
+        narrow = narrow_ads(blocks_shown(source.blocks(), source.rows), unreadable)
         quarantine = quarantine_table(unparsed, _bad_rows(session, source, narrow), lines)
         accepted = np.setdiff1d(np.arange(source.rows), quarantine["row"])
         good = narrow.iloc[accepted]

@@ -13,25 +13,25 @@ from demand.workspace.workspace import PROJECT_ROOT
 VALIDATE = """
 import datetime
 import json
+import numpy as np
 import pandas as pd
 from zenml import pipeline, step
 from zenml.client import Client
 from pathlib import Path
 from demand.config import ValidationSettings
 from demand.data.typed import TypedAds
-from orchestration.steps import TypedAdsMaterializer
 from steps.data import validate
 from tests.ads_factory import make_ads
 
 UNPARSED = ["row", "line", "item_id", "column", "value", "reason"]
 
 @step(enable_cache=False)
-def load(ahead: bool) -> tuple[TypedAds, pd.DataFrame, pd.DataFrame]:
+def load(ahead: bool) -> tuple[TypedAds, pd.DataFrame, np.ndarray]:
     ads = make_ads(300)
     if ahead:
         ads.loc[0, "activation_date"] = pd.Timestamp.now().normalize() + pd.Timedelta(days=9)
     stored = TypedAds.write(Path(f"{ahead}.parquet"), [ads])
-    return stored, pd.DataFrame(columns=UNPARSED), pd.DataFrame({"line": []}, dtype="int64")
+    return stored, pd.DataFrame(columns=UNPARSED), np.arange(0)
 
 @pipeline(name="training")
 def training() -> None:

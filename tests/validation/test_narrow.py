@@ -21,7 +21,7 @@ ADS = make_ads(40, seed=3)
 
 
 def _narrow(ads: pd.DataFrame) -> pd.DataFrame:
-    return narrow_ads([ads], len(ads), np.arange(0))
+    return narrow_ads([ads], np.arange(0))
 
 
 def test_every_column_of_an_ad_is_there_and_is_missing_where_it_was() -> None:
@@ -55,11 +55,11 @@ def test_texts_are_measured(titles: list[str | int | None]) -> None:
 def test_blocks_are_as_one_frame(cuts: list[int]) -> None:
     borders = [0, *sorted(cuts), 40]
     blocks = [ADS.iloc[a:b] for a, b in itertools.pairwise(borders)]
-    pd.testing.assert_frame_equal(narrow_ads(blocks, 40, np.arange(0)), _narrow(ADS))
+    pd.testing.assert_frame_equal(narrow_ads(blocks, np.arange(0)), _narrow(ADS))
 
 
 def test_rows_with_unreadable_cells_are_marked() -> None:
-    narrow = narrow_ads([ADS], 40, np.array([3, 7, 7]))
+    narrow = narrow_ads([ADS], np.array([3, 7, 7]))
     assert np.flatnonzero(narrow[UNREADABLE].notna()).tolist() == [3, 7]
 
 

@@ -138,6 +138,6 @@ def test_mixes_are_bounded_by_the_configured_tolerance() -> None:
 
 
 def test_made_up_ads_meet_every_expectation_on_rows() -> None:
-    ads = narrow_ads([make_ads(300)], 300, np.arange(0))
+    ads = narrow_ads([make_ads(300)], np.arange(0))
     outcomes = Session().failures(ads, row_expectations(datetime.date.today()))
     assert outcomes == []
