@@ -57,16 +57,37 @@ class SplitSettings(Settings):
     validation_rows_max: Count = 20_000
 
 
-class FeatureSettings(Settings):
-    """How ads become arrays."""
+Buckets = Annotated[int, Field(ge=1, le=2**24)]
 
-    buckets: Annotated[int, Field(ge=1, le=2**24)] = 2**20
+
+class FeatureSettings(Settings):
+    """How ads become arrays; where ``crosses`` is None, the number of training ads decides."""
+
+    crosses: bool | None = None
+    crosses_rows_min: Count = 25_000
+    buckets: Buckets = 2**20
+    cross_buckets: Buckets = 2**24
     word_letters: Count = 6
     description_letters_max: Count = 400
     price_bins: Count = 16
     piecewise_bins: Count = 8
     statistics_shrinkage: Positive = 20.0
     statistics_folds: Annotated[int, Field(ge=2)] = 10
+
+    @property
+    def table_size(self) -> int:
+        """Number of hash buckets of the wide path."""
+        return self.cross_buckets if self.crosses else self.buckets
+
+
+class OnePassSettings(Settings):
+    """How features with crosses are learnt from: ad after ad, each once."""
+
+    wide_learning_rate: Positive = 0.05
+    wide_weights: Count = 600_000
+    hidden: list[Count] = Field(default_factory=lambda: [64, 32], min_length=1)
+    learning_rate: Positive = 0.002
+    batch_size: Count = 512
 
 
 class TrainingSettings(Settings):
@@ -83,7 +104,9 @@ class TrainingSettings(Settings):
     warmup_share: Annotated[float, Field(gt=0.0, le=1.0)] = 0.3
     patience: Count = 2
     threads: Count = 1
+    one_pass: OnePassSettings = OnePassSettings()
     refit: bool = True
+    refit_share_min: Share = 0.1
 
 
 class CheckSettings(Settings):

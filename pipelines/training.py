@@ -46,10 +46,8 @@ def training(
     )
     if until == "evaluate":
         return
-    settings = (config.features, config.training, config.checks)
-    served, fits, market, _ = refit(
-        predictor, epochs, ads, *parts, *settings, config.seed, after=[evaluate]
-    )
+    settings = (config.training, config.checks, config.seed)
+    served, fits, market, _ = refit(predictor, epochs, ads, *parts, *settings, after=[evaluate])
     fitted, warnings = (served, predictor, fits, market), (data_warnings, check_warnings)
     served_model, _, _ = package(
         *fitted, evaluation, metrics, ads, test, *told, *warnings, params, config.gate, demo

@@ -17,6 +17,7 @@ from demand.evaluation.checks import behaviour_only, run_checks
 from demand.features import builder as core
 from demand.features.builder import FeatureSet
 from demand.features.category_statistics import category_statistics
+from demand.features.training_ads import TrainingAds
 from demand.model.predictor import Predictor
 from demand.model.training import calibrate_intervals, calibrate_percentiles
 from demand.model.training import refit as fit_again
@@ -39,6 +40,9 @@ from orchestration.steps import (
     today,
 )
 
+# Ads whose answers say where others stand in their category.
+_PERCENTILE_ROWS_MAX = 100_000
+
 
 @step(cache_policy=CACHED, output_materializers={"feature_set": FeatureSetMaterializer})
 def build_features(
@@ -50,9 +54,11 @@ def build_features(
 ) -> Annotated[FeatureSet, output("feature_set", "Ads as arrays, with the encoders", "features")]:
     """Fit the features on the training ads, apply them to the validation ads."""
     with noted() as notes:
-        training_ads, validation_ads = ads.frame(training_rows), ads.frame(validation_rows)
+        training_ads, validation_ads = TrainingAds(ads, training_rows), ads.frame(validation_rows)
         built = core.build_features(training_ads, validation_ads, settings, seed)
-        notes |= {"buckets": settings.buckets, "dense_features": built.builder.width}
+        fitted = built.builder
+        notes |= {"crosses": fitted.settings.crosses, "buckets": fitted.settings.table_size}
+        notes["dense_features"] = fitted.width
     return built
 
 
@@ -82,14 +88,17 @@ def train(
     del store
     with noted() as notes, tracked_run("training", tags=lineage) as run:
         run.log_params(params)
-        trained = fit(feature_set, settings, seed, partial(show_epoch, total=settings.epochs_max))
+        learnt = TrainingAds(ads, training_rows)
+        epochs = 1 if feature_set.builder.settings.crosses else settings.epochs_max
+        on_epoch = partial(show_epoch, total=epochs)
+        trained = fit(feature_set, settings, seed, on_epoch, ads=learnt)
         curve = trained.curve()
         run.log_curves({name: curve[name].tolist() for name in ("train_loss", "validation_rmse")})
         run.log_metrics({"best_epoch": trained.best_epoch})
         log_sellers(run, ads.frame(training_rows, ["user_id"])["user_id"])
         judged = trained.predictor
         calibrated = calibrate_intervals(judged, judged, ads.frame(validation_rows))
-        predictor = calibrate_percentiles(calibrated, ads.frame(training_rows))
+        predictor = calibrate_percentiles(calibrated, ads.frame(_sample(training_rows, seed)))
         model_id = log_model(run, predictor, ads.frame(test_rows[:SAMPLES_MAX]))
         notes |= {"best_epoch": trained.best_epoch, "mlflow_run": run.run_id}
     logged = {"run_id": run.run_id, "model_id": model_id, "trained": today()}
@@ -125,7 +134,6 @@ def refit(
     training_rows: np.ndarray,
     validation_rows: np.ndarray,
     test_rows: np.ndarray,
-    features: FeatureSettings,
     settings: TrainingSettings,
     checks: CheckSettings,
     seed: int,
@@ -137,19 +145,25 @@ def refit(
 ]:
     """Return the model that is to serve: ``predictor`` itself where no refit is asked for.
 
+    Nor is there one where so few of all ads were held out that it could hardly learn more.
+
     ``fits`` are those of :class:`demand.reports.card.ModelFacts`, and the day of the fit where
     there was one. The refitted model must behave like any other: its critical checks stop the
     pipeline, too. ``market`` sums up the ads that the model to serve has learnt from.
     """
     with noted() as notes, reported() as reports:
-        if not settings.refit:
+        held = len(validation_rows) + len(test_rows)
+        share = held / (held + len(training_rows))
+        if not settings.refit or share < settings.refit_share_min:
             # The validation ads ended its training, and calibrated it.
             market = _market(ads, training_rows, validation_rows)
             return predictor, {"refit": False, "epochs": epochs}, market, reports
-        parts = [ads.frame(rows) for rows in (training_rows, validation_rows, test_rows)]
-        learnt, on_epoch = pd.concat(parts, ignore_index=True), partial(show_epoch, total=epochs)
-        fitted = fit_again(learnt, epochs, features, settings, seed, on_epoch)
-        held_out, test_ads = pd.concat(parts[1:], ignore_index=True), parts[2]
+        every = np.sort(np.concatenate([training_rows, validation_rows, test_rows]))
+        learnt, on_epoch = TrainingAds(ads, every), partial(show_epoch, total=epochs)
+        fitted = fit_again(learnt, epochs, predictor.features, settings, seed, on_epoch)
+        fitted = calibrate_percentiles(fitted, ads.frame(_sample(every, seed)))
+        test_ads = ads.frame(test_rows)
+        held_out = pd.concat([ads.frame(validation_rows), test_ads], ignore_index=True)
         served = calibrate_intervals(fitted, predictor, held_out)
         found = run_checks(served, test_ads, behaviour_only(checks))
         overview, _ = write_checks(found, reports / "served")
@@ -161,6 +175,11 @@ def refit(
         fits = {"refit": True, "epochs": epochs, "rows": len(learnt), "difference": moved}
         market = _market(ads, training_rows, validation_rows, test_rows)
         return served, fits | {"trained": today()}, market, reports
+
+
+def _sample(rows: np.ndarray, seed: int) -> np.ndarray:
+    """Draw as many rows as percentiles need, ascending."""
+    return np.sort(np.random.default_rng(seed).permutation(rows)[:_PERCENTILE_ROWS_MAX])
 
 
 def _market(ads: TypedAds, *parts: np.ndarray) -> dict[str, Any]:

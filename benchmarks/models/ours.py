@@ -241,8 +241,7 @@ def features_without_texts(
     tokens, dense = [], []
     for block in ads.blocks():
         row, bucket, weight, numbers, _ = transform_block(tuple(builder.encode(block)), how, means)
-        kept = weight != 0.0
-        tokens.append(SparseAds(len(numbers), row[kept], bucket[kept], weight[kept]))
+        tokens.append(SparseAds(len(numbers), row, bucket, weight))
         dense.append(numbers)
     return SparseAds.joined(tokens), np.concatenate(dense)
 

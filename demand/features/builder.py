@@ -30,23 +30,34 @@ from demand.features.encoding import (
     encode_ads,
     encode_numeric,
     hash_texts,
-    hash_values,
     letters_table,
     user_types,
 )
 from demand.features.target_encoding import fit_price_levels, fit_target_means, out_of_fold
+from demand.features.training_ads import TrainingAds
 from demand.schema.arrays import Floats, Hashes
-from demand.schema.columns import TARGET
+from demand.schema.columns import PARAMS, TARGET
 
 if TYPE_CHECKING:
     import pandas as pd
 
 
 Arrays = Mapping[str, NDArray[Any]]
-_SALT = np.array(
-    [crc32(group.name.lower().encode()) for group in kernels.TokenGroup], dtype=np.uint64
-)
-_SCALE = np.sqrt(np.array([group.prior for group in kernels.TokenGroup]))
+_GROUPS = (*kernels.TokenGroup, *kernels.CrossGroup)
+_SALT = np.array([crc32(group.name.lower().encode()) for group in _GROUPS], dtype=np.uint64)
+_SCALE = np.sqrt([group.prior for group in kernels.TokenGroup] + [0.0] * len(kernels.CrossGroup))
+# With crosses each group has the same say, since an adaptive step finds what it is worth; what
+# cuts texts finer than words is left out.
+_CROSSED_SCALE = np.ones(len(_GROUPS))
+_CROSSED_SCALE[
+    [
+        kernels.TokenGroup.TITLE_GRAMS,
+        kernels.TokenGroup.DESCRIPTION_GRAMS,
+        kernels.TokenGroup.DESCRIPTION_WORDS_USER_TYPE,
+    ]
+] = 0.0
+# What prices and their levels are read from.
+_PRICE_COLUMNS = ("parent_category_name", "category_name", *PARAMS, "price")
 # Stands in while target means are not yet known.
 _KINDS = len(kernels.TARGET_GROUPS)
 _NO_TABLE = np.empty(0, np.uint32), np.empty(0, np.float32)
@@ -93,6 +104,13 @@ class Features:
     sparse: SparseAds
     dense: NDArray[np.float32]
 
+    def without_tokens(self) -> Features:
+        """Return the dense features alone."""
+        sparse = self.sparse
+        return Features(
+            SparseAds(sparse.rows, sparse.row[:0], sparse.bucket[:0], sparse.weight[:0]), self.dense
+        )
+
     @classmethod
     def joined(cls, parts: Sequence[Features]) -> Features:
         """Return the features of some ads and then of others."""
@@ -113,30 +131,41 @@ class FeatureBuilder:
 
     @classmethod
     def fit(
-        cls, ads: AdColumns, target: Floats, settings: FeatureSettings, seed: int
+        cls, ads: TrainingAds, fold: NDArray[np.int64], settings: FeatureSettings
     ) -> tuple[FeatureBuilder, Features]:
-        """Fit on training ads and their targets, shape (n,); return their features out of fold."""
-        numeric = encode_numeric(ads)
-        chain = kernels.category_hashes(hash_texts(ads), numeric[kernels.IMAGE_CLASS]).mixed_chain
-        arrays = fit_price_levels(kernels.log_prices(numeric), chain, settings.price_bins)
-        builder, levels = cls(settings, arrays), _price_levels(arrays)
-        # All texts are read twice, since those of a million ads do not fit into memory.
+        """Fit on training ads; return their features, with target means out of ``fold``, (n,).
+
+        With crosses there are no tokens among them: those of a million ads take gigabytes, and
+        are needed once.
+        """
+        # All ads are read three times, since a million do not fit into memory.
+        logs, chains = [], []
+        for block in _shown(ads, 0, _PRICE_COLUMNS):
+            numeric = encode_numeric(block)
+            image_class = numeric[kernels.IMAGE_CLASS]
+            logs.append(kernels.log_prices(numeric))
+            chains.append(kernels.category_hashes(hash_texts(block), image_class).mixed_chain)
+        levels = np.concatenate(logs), np.concatenate(chains, axis=1)
+        arrays = fit_price_levels(*levels, settings.price_bins)
+        builder = cls(settings, arrays)
         measured, grams = [], np.zeros(kernels.RARITY_BUCKETS, dtype=np.int64)
-        how = letters_table(), settings.word_letters, *levels
-        for block in _shown(ads, passes_before=0):
-            numbers, counts = kernels.measure(tuple(builder.encode(block)), how)
+        how = letters_table(), settings.word_letters, *_price_levels(arrays)
+        for block in _shown(ads, 1):
+            read = tuple(builder.encode(block))
+            numbers, counts = kernels.measure(read, how, not settings.crosses)
             measured.append(numbers)
             grams += counts
         arrays |= _fit_numbers(np.concatenate(measured, axis=1), settings.piecewise_bins)
         arrays["rarity"] = rarity_of(grams, ads.rows)
         fitted = tuple(fitted_state(settings, arrays))
-        read = _shown(ads, passes_before=1)
-        blocks = (_transformed(builder.encode(b), fitted, tuple(_NO_MEANS)) for b in read)
-        parts, block_groups = zip(*blocks, strict=True)
+        parts, block_groups = [], []
+        for block in _shown(ads, 2):
+            found, of_block = _transformed(builder.encode(block), fitted, tuple(_NO_MEANS))
+            parts.append(found.without_tokens() if settings.crosses else found)
+            block_groups.append(of_block)
         features, groups = Features.joined(parts), np.concatenate(block_groups, axis=1)
-        fold = seller_folds(ads, settings.statistics_folds, seed)
-        encoded = out_of_fold(groups, target, fold, settings.statistics_shrinkage)
-        arrays |= fit_target_means(groups, target, settings.statistics_shrinkage)
+        encoded = out_of_fold(groups, ads.target, fold, settings.statistics_shrinkage)
+        arrays |= fit_target_means(groups, ads.target, settings.statistics_shrinkage)
         arrays["center"] = encoded.mean(axis=1)
         arrays["scale"] = encoded.std(axis=1) + 1e-6
         last = features.dense[:, features.dense.shape[1] - len(encoded) :]
@@ -165,15 +194,17 @@ class FeatureBuilder:
         return tuple(fitted_state(self.settings, self.arrays)), tuple(target_means(self.arrays))
 
 
-def _shown(ads: AdColumns, *, passes_before: int) -> Iterator[AdColumns]:
-    """Yield the blocks of ads that are read twice, and show how far the step that runs is."""
+def _shown(
+    ads: TrainingAds, passes_before: int, columns: Sequence[str] | None = None
+) -> Iterator[AdColumns]:
+    """Yield the blocks of ads that are read three times, and show how far the step is."""
     from demand.progress import report  # with rich, which a model that only answers lacks
 
     done = passes_before * ads.rows
-    for block in ads.blocks():
+    for block in ads.blocks(columns):
         yield block
         done += block.rows
-        report(done, 2 * ads.rows)
+        report(done, 3 * ads.rows)
 
 
 def _transformed(
@@ -184,10 +215,9 @@ def _transformed(
     return Features(SparseAds(len(dense), row, bucket, weight), dense), groups
 
 
-def seller_folds(ads: AdColumns, folds: int, seed: int) -> NDArray[np.int64]:
-    """Return the number of each ad's fold, shape (n,); all ads of a seller lie in one fold."""
-    sellers = kernels.mix(hash_values(ads.text["user_id"]), seed)
-    fold: NDArray[np.int64] = (sellers % np.uint64(folds)).astype(np.int64)
+def seller_folds(sellers: Hashes, folds: int, seed: int) -> NDArray[np.int64]:
+    """Return the number of each ad's fold by the hashes of their sellers; both of shape (n,)."""
+    fold: NDArray[np.int64] = (kernels.mix(sellers, seed) % np.uint64(folds)).astype(np.int64)
     return fold
 
 
@@ -237,7 +267,7 @@ def fitted_state(settings: FeatureSettings, arrays: Arrays) -> kernels.FittedSta
     which = _array(arrays, "numbers.which", np.int64, len(low))
     if not ((which >= 0) & (which < kernels.DENSE_NUMBERS)).all():
         raise ValueError(f"numbers.which lies outside [0, {kernels.DENSE_NUMBERS})")
-    buckets = settings.buckets
+    crosses, buckets = bool(settings.crosses), settings.table_size
     return kernels.FittedState(
         letters_table(),
         settings.word_letters,
@@ -251,9 +281,10 @@ def fitted_state(settings: FeatureSettings, arrays: Arrays) -> kernels.FittedSta
         _array(arrays, "rarity", np.uint8, kernels.RARITY_BUCKETS),
         user_types(),
         _SALT,
-        _SCALE,
+        _CROSSED_SCALE if crosses else _SCALE,
         np.uint64(buckets),
         np.uint64(buckets - 1 if buckets & (buckets - 1) == 0 else 0),
+        crosses,
     )
 
 
@@ -312,7 +343,7 @@ class FeatureSet:
     """The arrays of a training run."""
 
     builder: FeatureBuilder  # fitted on the training part
-    training: Part  # n ads; their target means are out of fold
+    training: Part  # n ads; target means are out of fold, and there are no tokens with crosses
     fold: NDArray[np.int64]  # of each training ad, shape (n,); a seller's ads lie in one
     validation: Part | None  # ads of other sellers; None where all ads are learnt from
 
@@ -341,7 +372,7 @@ class FeatureSet:
 
 
 def build_features(
-    training_ads: pd.DataFrame,
+    training_ads: TrainingAds | pd.DataFrame,
     validation_ads: pd.DataFrame | None,
     settings: FeatureSettings,
     seed: int,
@@ -349,18 +380,18 @@ def build_features(
     """Fit the features on the training ads and apply them to the validation ads.
 
     Both are typed ads with their target, without a common seller; there are no validation ads
-    where the number of epochs is known.
+    where the number of epochs is known. Where the settings leave it open, the number of ads
+    decides whether there are crosses.
     """
-    columns = AdColumns.from_frame(training_ads)
-    target = _target(training_ads)
-    builder, features = FeatureBuilder.fit(columns, target, settings, seed)
-    fold = seller_folds(columns, settings.statistics_folds, seed)
+    if not isinstance(training_ads, TrainingAds):
+        training_ads = TrainingAds(training_ads)
+    if settings.crosses is None:
+        crosses = training_ads.rows >= settings.crosses_rows_min
+        settings = settings.model_copy(update={"crosses": crosses})
+    fold = seller_folds(training_ads.sellers, settings.statistics_folds, seed)
+    builder, features = FeatureBuilder.fit(training_ads, fold, settings)
     validation = None
     if validation_ads is not None:
         held = builder.transform(AdColumns.from_frame(validation_ads))
-        validation = Part(held, _target(validation_ads))
-    return FeatureSet(builder, Part(features, target), fold, validation)
-
-
-def _target(ads: pd.DataFrame) -> Floats:
-    return ads[TARGET].to_numpy(dtype=np.float64)
+        validation = Part(held, validation_ads[TARGET].to_numpy(dtype=np.float64))
+    return FeatureSet(builder, Part(features, training_ads.target), fold, validation)

@@ -8,7 +8,7 @@ much as a tenth of an ad, so :func:`transform_block` makes all features of a blo
 from __future__ import annotations
 
 from collections.abc import Callable
-from enum import IntEnum
+from enum import IntEnum, auto
 from math import exp, floor, isfinite, isnan, log1p, nan, sqrt
 from typing import Any, NamedTuple, Self, TypeVar, cast
 
@@ -359,15 +359,19 @@ def distinct(found: Occurrences) -> Occurrences:
 
 
 @compiled
-def read_texts(ads: EncodedAds, is_letter: NDArray[np.bool_], stem: int) -> Texts:
-    """Read the texts of n ads once, for all that is made of them; as :func:`find_words`."""
+def read_texts(ads: EncodedAds, is_letter: NDArray[np.bool_], stem: int, with_grams: bool) -> Texts:
+    """Read the texts of n ads once, for all that is made of them; as :func:`find_words`.
+
+    Without n-grams there are none of any text.
+    """
     n = ads.numeric.shape[1]
     found = find_words(ads.code, ads.first, is_letter, stem)
     letters, whole = found.letters.astype(np.float64), ads.numeric[ALL_LETTERS]
+    upto = n if with_grams else 0
     return Texts(
         distinct(found.stems),
-        distinct(find_grams(ads.code, found, 2, 5, 0, n)),
-        distinct(find_grams(ads.code, found, 3, 4, n, 2 * n)),
+        distinct(find_grams(ads.code, found, 2, 5, 0, upto)),
+        distinct(find_grams(ads.code, found, 3, 4, n, n + upto)),
         letters[:n],
         np.where(whole == READ_WHOLE, letters[n : 2 * n], whole),
     )
@@ -605,7 +609,7 @@ def roundness(price: float) -> np.uint64:
 
 # --- Tokens ---------------------------------------------------------------------------------
 
-_TOKENS_AN_AD = 24  # beside those of words and n-grams
+_TOKENS_AN_AD, _CROSSES_AN_AD = 24, 4  # beside those of words and n-grams
 _SIGN = np.uint64(40)
 
 
@@ -655,11 +659,32 @@ class TokenGroup(IntEnum):
     PARENT_SEQUENCE = 0.004
 
 
+class CrossGroup(IntEnum):
+    """Groups of tokens that say what goes with what, numbered behind those of one thing.
+
+    Most are seen a few times only, so that it takes tens of thousands of ads to learn from
+    them. "Params" stands for the whole chain of category and params.
+    """
+
+    TITLE_PAIRS = len(TokenGroup)
+    TITLE_PAIRS_PARAMS = auto()
+    TITLE_WORDS_CATEGORY = auto()
+    TITLE_WORDS_PARAMS = auto()
+    TITLE_WORDS_PARAMS_PRICE = auto()
+    TITLE_WORDS_PARAMS_USER_TYPE = auto()
+    DESCRIPTION_WORDS_CATEGORY = auto()
+    DESCRIPTION_WORDS_PARAMS = auto()
+    PARAMS_PRICE = auto()
+    PARAMS_USER_TYPE = auto()
+    PARAMS_CITY = auto()
+    PARAMS_IMAGE = auto()
+
+
 class TokenHashing(NamedTuple):
     """How tokens are hashed into signed buckets."""
 
     salt: Hashes  # of each group, shape (groups,)
-    scale: Floats
+    scale: Floats  # 0 where a group's tokens are left out
     buckets: np.uint64
     # One less, where that keeps the bits of the remainder, and else 0: a division takes
     # longer than all else that is done for a token.
@@ -681,6 +706,8 @@ class Tokens(NamedTuple):
 @compilable
 def _add(tokens: Tokens, end: int, ad: int, group: int, hashed: np.uint64, weight: float) -> int:
     hashing = tokens.hashing
+    if hashing.scale[group] == 0.0:
+        return end
     mixed = mix(hashed, hashing.salt[group])
     sign = -1.0 if (mixed >> _SIGN) & _ONE == _NOTHING else 1.0
     tokens.row[end] = ad
@@ -807,6 +834,60 @@ def _add_grams(
     return end
 
 
+# Words of a title that are taken in pairs; and steps of the price over its category's level.
+_PAIRED_MAX = 8
+_STEP, _STEPS = 0.8, 5
+
+
+@compilable
+def _price_step(over_level: float) -> np.uint64:
+    if isnan(over_level):
+        return np.uint64(MISSING_BIN)
+    return np.uint64(_STEPS + round(min(max(over_level / _STEP, -_STEPS), _STEPS)))
+
+
+@compilable
+def _add_crosses(tokens: Tokens, end: int, read: ReadAds) -> int:
+    """Add pairs of words, and words and params with what they stand beside."""
+    chain, values, group = read.categories.chain, read.categories.values, CrossGroup
+    hashed, n = read.texts.words.hashed, len(read.log_price)
+    # Where the words of each title begin, and behind them those of each description.
+    first = np.searchsorted(read.texts.words.row, np.arange(2 * n + 1))
+    for ad in range(n):
+        params, category = chain[LEVELS - 1, ad], chain[CATEGORY_LEVEL, ad]
+        user_type, image = values[USER_TYPE, ad], values[IMAGE, ad]
+        city = join(values[REGION, ad], values[CITY, ad])
+        of_price = join(params, _price_step(read.log_price[ad] - read.level_of_category[ad]))
+        of_seller = join(params, user_type)
+        end = _add(tokens, end, ad, group.PARAMS_PRICE, of_price, 1.0)
+        end = _add(tokens, end, ad, group.PARAMS_USER_TYPE, of_seller, 1.0)
+        end = _add(tokens, end, ad, group.PARAMS_CITY, join(params, city), 1.0)
+        end = _add(tokens, end, ad, group.PARAMS_IMAGE, join(params, image), 1.0)
+        title = hashed[first[ad] : first[ad + 1]]
+        for word in title:
+            weight = 1.0 / sqrt(len(title))
+            priced, sold = group.TITLE_WORDS_PARAMS_PRICE, group.TITLE_WORDS_PARAMS_USER_TYPE
+            end = _add(tokens, end, ad, group.TITLE_WORDS_CATEGORY, join(word, category), weight)
+            end = _add(tokens, end, ad, group.TITLE_WORDS_PARAMS, join(word, params), weight)
+            end = _add(tokens, end, ad, priced, join(word, of_price), weight)
+            end = _add(tokens, end, ad, sold, join(word, of_seller), weight)
+        paired = min(len(title), _PAIRED_MAX)
+        for one in range(paired):
+            for other in range(one + 1, paired):
+                weight = sqrt(2.0 / (paired * (paired - 1)))
+                low, high = min(title[one], title[other]), max(title[one], title[other])
+                pair = mix(low, high)
+                end = _add(tokens, end, ad, group.TITLE_PAIRS, pair, weight)
+                end = _add(tokens, end, ad, group.TITLE_PAIRS_PARAMS, join(pair, params), weight)
+        description = hashed[first[n + ad] : first[n + ad + 1]]
+        for word in description:
+            weight, of_params = 1.0 / sqrt(len(description)), join(word, params)
+            of_category = join(word, category)
+            end = _add(tokens, end, ad, group.DESCRIPTION_WORDS_CATEGORY, of_category, weight)
+            end = _add(tokens, end, ad, group.DESCRIPTION_WORDS_PARAMS, of_params, weight)
+    return end
+
+
 @compilable
 def _hash_tokens(read: ReadAds, state: FittedState) -> Tokens:
     """Hash all tokens of n ads."""
@@ -815,6 +896,10 @@ def _hash_tokens(read: ReadAds, state: FittedState) -> Tokens:
     # A word is at most a token alone and two with the price.
     most = _TOKENS_AN_AD * len(log_price) + 3 * len(texts.words.row)
     most += len(texts.title_grams.row) + len(texts.description_grams.row)
+    if state.crosses:
+        # Of a title's word four, and two with each of those before it.
+        most += _CROSSES_AN_AD * len(log_price)
+        most += (4 + 2 * (_PAIRED_MAX - 1)) * len(texts.words.row)
     row, bucket = np.empty(most, np.int32), np.empty(most, np.int32)
     tokens = Tokens(row, bucket, np.empty(most, np.float32), hashing)
     end = _add_values(tokens, 0, read)
@@ -823,6 +908,8 @@ def _hash_tokens(read: ReadAds, state: FittedState) -> Tokens:
     of_title, of_description = TokenGroup.TITLE_GRAMS + 0, TokenGroup.DESCRIPTION_GRAMS + 0
     end = _add_grams(tokens, end, of_title, texts.title_grams, state.rarity)
     end = _add_grams(tokens, end, of_description, texts.description_grams, state.rarity)
+    if state.crosses:
+        end = _add_crosses(tokens, end, read)
     return Tokens(row[:end], bucket[:end], tokens.weight[:end], hashing)
 
 
@@ -853,6 +940,7 @@ class FittedState(NamedTuple):
     group_scale: Floats
     buckets: np.uint64
     mask: np.uint64
+    crosses: bool  # with tokens of :class:`CrossGroup`, and without n-grams
 
 
 @compilable
@@ -864,6 +952,7 @@ def dense_width(bins: int, user_types: int) -> int:
 @compilable
 def _read_ads(
     ads: EncodedAds,
+    with_grams: bool,
     is_letter: NDArray[np.bool_],
     word_letters: int,
     price_keys: NDArray[np.uint32],
@@ -872,7 +961,7 @@ def _read_ads(
 ) -> ReadAds:
     """Read n ads; what was fitted is as in :class:`FittedState`."""
     categories = category_hashes(ads.hashes, ads.numeric[IMAGE_CLASS])
-    texts = read_texts(ads, is_letter, word_letters)
+    texts = read_texts(ads, is_letter, word_letters, with_grams)
     chain = categories.mixed_chain
     level = smoothed_means(price_keys, price_means, chain, LEVEL_ABOVE, price_overall)
     logs, of_category, of_params = log_prices(ads.numeric), level[CATEGORY_LEVEL], level[LEVELS - 1]
@@ -880,12 +969,14 @@ def _read_ads(
 
 
 @compiled
-def measure(encoded: tuple[Any, ...], fitted: tuple[Any, ...]) -> tuple[Floats, NDArray[np.int64]]:
+def measure(
+    encoded: tuple[Any, ...], fitted: tuple[Any, ...], with_grams: bool
+) -> tuple[Floats, NDArray[np.int64]]:
     """Return the dense numbers of n ads, shape (6, n), and their n-grams by bucket of rarity.
 
     Takes :class:`EncodedAds` and the first five of :class:`FittedState`, as plain tuples.
     """
-    read = _read_ads(EncodedAds(*encoded), *fitted)
+    read = _read_ads(EncodedAds(*encoded), with_grams, *fitted)
     return _dense_numbers(read), count_grams(read.texts)
 
 
@@ -901,7 +992,7 @@ def transform_block(
     each of ``TARGET_GROUPS``, shape (s, n).
     """
     state, means = FittedState(*fitted), TargetMeans(*targets)
-    read = _read_ads(EncodedAds(*encoded), *fitted[:5])
+    read = _read_ads(EncodedAds(*encoded), not state.crosses, *fitted[:5])
     bins = len(state.low)
     width = dense_width(bins, len(state.user_types))
     dense = np.empty((read.numeric.shape[1], width), np.float32)

@@ -44,10 +44,19 @@ class Wide:
         worth a weight, and without them there is room for the rest in buckets of their own.
         """
         squares = np.bincount(ads.bucket, ads.weight.astype(np.float64) ** 2, len(self.table))
-        least = np.argsort(np.abs(self.table) * np.sqrt(squares), kind="stable")[:-kept]
+        return self.best(np.abs(self.table) * np.sqrt(squares), kept)
+
+    def best(self, said: Floats, kept: int) -> Wide:
+        """Keep the weights that say most, shape (buckets,); the others become zero."""
         table = self.table.copy()
-        table[least] = 0.0
+        table[np.argsort(said, kind="stable")[:-kept]] = 0.0
         return Wide(table, self.bias)
+
+
+def logit_of_mean(target: Floats) -> float:
+    """Return the logit of a mean deal probability, also where it is exactly 0 or 1."""
+    mean = np.clip(target.mean(), _TARGET_MIN, 1.0 - _TARGET_MIN)
+    return float(np.log(mean / (1.0 - mean)))
 
 
 def fit_wide(ads: SparseAds, target: Floats, *, buckets: int, penalty: float) -> Wide:
@@ -76,8 +85,7 @@ def fit_wide(ads: SparseAds, target: Floats, *, buckets: int, penalty: float) ->
         return float(value), slope
 
     start = np.zeros(shape[1] + 1)
-    mean = np.clip(target.mean(), _TARGET_MIN, 1.0 - _TARGET_MIN)
-    start[0] = np.log(mean / (1.0 - mean))
+    start[0] = logit_of_mean(target)
     found = minimize(loss, start, jac=True, method="L-BFGS-B", options={"maxiter": _ITERATIONS_MAX})
     table = np.zeros(buckets)
     table[seen] = found.x[1:]

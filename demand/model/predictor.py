@@ -122,7 +122,7 @@ def dequantize(
         elif name.startswith(_WEIGHTS):
             weights[name.removeprefix(_WEIGHTS)] = wide
     table = {part: weights.pop(f"wide.{part}") for part in ("step", "weight", "scale")}
-    weights["wide.table"] = dequantize_table(table, settings.buckets)
+    weights["wide.table"] = dequantize_table(table, settings.table_size)
     return FeatureBuilder(settings, arrays), weights
 
 
@@ -202,6 +202,11 @@ class Predictor:
         it is saved and after it is loaded.
         """
         return cls(quantize(builder, weights), builder.settings)
+
+    @property
+    def features(self) -> FeatureSettings:
+        """Settings of the features that the model takes."""
+        return self._settings
 
     def with_table(self, table: Intervals | Percentiles) -> Self:
         """Return the same model, with intervals or percentiles that were fitted for it."""

@@ -7,16 +7,20 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
+from typing import Any
 
 import numpy as np
 import pandas as pd
 import torch
+from numpy.typing import NDArray
 
 from demand.config import FeatureSettings, TrainingSettings
 from demand.errors import ModelError
 from demand.features.builder import FeatureSet, Part, build_features
+from demand.features.training_ads import TrainingAds
 from demand.model.calibration import Percentiles, fit_intervals
 from demand.model.network import DemandNetwork, Wide, cross_fitted_logits, fit_wide
+from demand.model.one_pass import learn_once
 from demand.model.predictor import Predictor, parents_of
 from demand.progress import Epoch, report
 from demand.schema.arrays import Floats
@@ -48,21 +52,25 @@ def train(
     seed: int,
     on_epoch: Callable[[Epoch], None] | None = None,
     *,
+    ads: TrainingAds | None = None,
     epochs: int | None = None,
 ) -> Training:
     """Fit the model; the same features, settings and seed give the same bits.
 
-    ``epochs`` says how many to take, of a schedule that is laid out for ``settings.epochs_max``;
-    without it the epoch with the least validation RMSE is kept. ``on_epoch`` is called after
-    each, for progress.
+    With crosses each of the training ``ads`` is learnt from once: see
+    :mod:`demand.model.one_pass`. Without, ``epochs`` says how many to take, of a schedule that
+    is laid out for ``settings.epochs_max``; where it is None the epoch with the least
+    validation RMSE is kept. ``on_epoch`` is called after each, for progress.
 
     Raises
     ------
     ModelError
         The weights ran away: no epoch ended with answers that are numbers.
     ValueError
-        Neither validation ads nor a number of epochs are given.
+        Neither validation ads nor a number of epochs are given; or, with crosses, no ads.
     """
+    if features.builder.settings.crosses:
+        return _train_once(features, ads, settings, seed, on_epoch)
     if epochs is None and features.validation is None:
         raise ValueError("without validation ads the number of epochs must be given")
     with _deterministic(seed, settings.threads):
@@ -81,15 +89,53 @@ def train(
                 best_state = {k: v.numpy().copy() for k, v in network.state_dict().items()}
             if epochs == epoch.epoch or (not epochs and epoch.epoch - best >= settings.patience):
                 break
-    # What is no number is not within any bounds either.
-    if not best or not all((np.abs(array) <= _LARGEST).all() for array in best_state.values()):
-        raise ModelError(
-            "training diverged: no epoch ended with answers that are numbers; lower "
-            f"training.learning_rate, which is {settings.learning_rate:g}"
-        )
-    of_wide = {"wide.table": wide.table, "wide.bias": np.array([wide.bias])}
-    predictor = Predictor.of(features.builder, best_state | of_wide)
+    if not best:
+        raise _diverged("training.learning_rate", settings.learning_rate)
+    predictor = _predictor(features, wide, best_state, "training", settings.learning_rate)
     return Training(predictor, tuple(taken), best)
+
+
+def _train_once(
+    features: FeatureSet,
+    ads: TrainingAds | None,
+    settings: TrainingSettings,
+    seed: int,
+    on_epoch: Callable[[Epoch], None] | None,
+) -> Training:
+    if ads is None:
+        raise ValueError("with crosses the ads themselves must be given")
+    started, how = time.perf_counter(), settings.one_pass
+    with _deterministic(seed, settings.threads):
+        network, wide, loss = learn_once(features, ads, how, seed)
+        state = {k: v.numpy().copy() for k, v in network.state_dict().items()}
+        error = _validation_rmse(network, features.validation, wide)
+    predictor = _predictor(features, wide, state, "training.one_pass", how.learning_rate)
+    epoch = Epoch(1, loss, error, time.perf_counter() - started)
+    if on_epoch is not None:
+        on_epoch(epoch)
+    return Training(predictor, (epoch,), 1)
+
+
+def _predictor(
+    features: FeatureSet,
+    wide: Wide,
+    state: dict[str, NDArray[np.float32]],
+    section: str,
+    learning_rate: float,
+) -> Predictor:
+    # What is no number is not within any bounds either.
+    weights: list[NDArray[Any]] = [wide.table, *state.values()]
+    if not all((np.abs(array) <= _LARGEST).all() for array in weights):
+        raise _diverged(f"{section}.learning_rate", learning_rate)
+    of_wide = {"wide.table": wide.table, "wide.bias": np.array([wide.bias])}
+    return Predictor.of(features.builder, state | of_wide)
+
+
+def _diverged(key: str, learning_rate: float) -> ModelError:
+    return ModelError(
+        "training diverged: no epoch ended with answers that are numbers; lower "
+        f"{key}, which is {learning_rate:g}"
+    )
 
 
 def calibrate_intervals(
@@ -115,17 +161,20 @@ def calibrate_percentiles(predictor: Predictor, ads: pd.DataFrame) -> Predictor:
 
 
 def refit(
-    ads: pd.DataFrame,
+    ads: TrainingAds | pd.DataFrame,
     epochs: int,
     features: FeatureSettings,
     settings: TrainingSettings,
     seed: int,
     on_epoch: Callable[[Epoch], None] | None = None,
 ) -> Predictor:
-    """Fit on all ads, for the number of epochs that early stopping chose."""
-    built = build_features(ads, None, features, seed)
-    trained = train(built, settings, seed, on_epoch, epochs=epochs)
-    return calibrate_percentiles(trained.predictor, ads)
+    """Fit on all ads, for the number of epochs that early stopping chose.
+
+    ``features`` are the settings of the fit that was judged, with or without crosses.
+    """
+    known = ads if isinstance(ads, TrainingAds) else TrainingAds(ads)
+    built = build_features(known, None, features, seed)
+    return train(built, settings, seed, on_epoch, ads=known, epochs=epochs).predictor
 
 
 def _fit_wide(features: FeatureSet, settings: TrainingSettings) -> tuple[Wide, Floats]:
@@ -147,9 +196,8 @@ def _fit(
     seed: int,
 ) -> Iterator[Epoch]:
     """Train epoch after epoch; the caller decides when it is enough."""
-    training, validation = features.training, features.validation
+    training = features.training
     inputs = _inputs(training, offsets)
-    held = None if validation is None else wide.logits(validation.features.sparse)
     target = torch.from_numpy(training.target).float()
     n = len(target)
     steps = math.ceil(n / settings.batch_size)
@@ -171,11 +219,16 @@ def _fit(
             optimiser.step()
             schedule.step()
             total += float(loss.detach()) * len(rows)
-        rmse = math.nan
-        if validation is not None and held is not None:
-            error = _probabilities(network, _inputs(validation, held)) - validation.target
-            rmse = float(np.sqrt(np.mean(error**2)))
-        yield Epoch(number, total / n, rmse, time.perf_counter() - started)
+        error = _validation_rmse(network, features.validation, wide)
+        yield Epoch(number, total / n, error, time.perf_counter() - started)
+
+
+def _validation_rmse(network: DemandNetwork, validation: Part | None, wide: Wide) -> float:
+    """Return the error on validation ads, NaN where there are none."""
+    if validation is None:
+        return math.nan
+    inputs = _inputs(validation, wide.logits(validation.features.sparse))
+    return float(np.sqrt(np.mean((_probabilities(network, inputs) - validation.target) ** 2)))
 
 
 def _optimiser(network: DemandNetwork, settings: TrainingSettings) -> torch.optim.AdamW:

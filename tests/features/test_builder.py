@@ -10,6 +10,7 @@ from demand.config import FeatureSettings
 from demand.features.builder import FeatureBuilder, Features, seller_folds
 from demand.features.encoding import AdColumns
 from demand.features.kernels import CLIP, TARGET_GROUPS
+from demand.features.training_ads import TrainingAds
 from demand.schema.arrays import Floats
 from demand.schema.columns import TARGET
 from tests.ads_factory import make_ads
@@ -21,9 +22,10 @@ ENCODED = slice(-len(TARGET_GROUPS), None)
 def fit(
     ads: pd.DataFrame, target: Floats | None = None, seed: int = 1, **settings: Any
 ) -> tuple[FeatureBuilder, Features]:
-    values = ads[TARGET].to_numpy(dtype=np.float64) if target is None else target
+    known = TrainingAds(ads if target is None else ads.assign(**{TARGET: target}))
     chosen = FEATURES.model_copy(update=settings)
-    return FeatureBuilder.fit(AdColumns.from_frame(ads), values, chosen, seed)
+    fold = seller_folds(known.sellers, chosen.statistics_folds, seed)
+    return FeatureBuilder.fit(known, fold, chosen)
 
 
 def encoding_of(ads: pd.DataFrame, target: Floats) -> Floats:
@@ -43,18 +45,18 @@ def few_sellers(rows: int = 400, sellers: int = 12) -> pd.DataFrame:
 
 def test_all_ads_of_a_seller_lie_in_one_fold() -> None:
     ads = few_sellers()
-    folds = pd.Series(seller_folds(AdColumns.from_frame(ads), 4, seed=1))
+    folds = pd.Series(seller_folds(TrainingAds(ads).sellers, 4, seed=1))
     assert (folds.groupby(ads["user_id"].to_numpy()).nunique() == 1).all()
 
 
 def test_folds_follow_the_seed() -> None:
-    ads = AdColumns.from_frame(make_ads(300))
-    np.testing.assert_array_equal(seller_folds(ads, 4, 1), seller_folds(ads, 4, 1))
-    assert (seller_folds(ads, 4, 1) != seller_folds(ads, 4, 2)).any()
+    sellers = TrainingAds(make_ads(300)).sellers
+    np.testing.assert_array_equal(seller_folds(sellers, 4, 1), seller_folds(sellers, 4, 1))
+    assert (seller_folds(sellers, 4, 1) != seller_folds(sellers, 4, 2)).any()
 
 
 def test_folds_are_of_about_equal_size() -> None:
-    counts = np.bincount(seller_folds(AdColumns.from_frame(make_ads(2000)), 4, 1))
+    counts = np.bincount(seller_folds(TrainingAds(make_ads(2000)).sellers, 4, 1))
     assert len(counts) == 4
     assert counts.min() > 400
 
@@ -63,7 +65,7 @@ def test_folds_are_of_about_equal_size() -> None:
 def test_a_seller_does_not_see_its_own_outcomes(seller: str) -> None:
     ads = few_sellers()
     own = (ads["user_id"] == seller).to_numpy()
-    fold = seller_folds(AdColumns.from_frame(ads), FEATURES.statistics_folds, 1)
+    fold = seller_folds(TrainingAds(ads).sellers, FEATURES.statistics_folds, 1)
     beside = fold != fold[own][0]
     target = ads[TARGET].to_numpy()
     changed = np.where(own, 1.0 - target, target)

@@ -14,7 +14,7 @@ from tests.tiny_model import FEATURES, tiny_features
 def test_arrays_and_settings_are_all_there_is() -> None:
     built = tiny_features()
     arrays = built.to_arrays()
-    again = FeatureSet.from_arrays(FEATURES, arrays)
+    again = FeatureSet.from_arrays(built.builder.settings, arrays)
     assert again.builder.settings == built.builder.settings
     assert again.to_arrays().keys() == arrays.keys()
     for name, array in again.to_arrays().items():
