@@ -9,7 +9,7 @@ import pytest
 from demand.config import FeatureSettings
 from demand.features.builder import FeatureBuilder, SparseAds
 from demand.features.encoding import AdColumns
-from demand.features.kernels import TokenGroup
+from demand.features.kernels import CrossGroup, TokenGroup
 from tests.ads_factory import make_ads
 from tests.tiny_model import tiny_features
 
@@ -116,3 +116,42 @@ def test_the_tokens_of_an_ad_are_pinned() -> None:
     found = tokens_of(pd.DataFrame([ad]))
     digest = hashlib.md5(found.bucket.tobytes(), usedforsecurity=False)
     assert digest.hexdigest() == "5d9419e9ce2e4c4b9df19a68c85a35c2"
+
+
+CROSSED = SETTINGS.model_copy(update={"crosses": True, "cross_buckets": 2**20})
+
+
+def crossed(**changes: object) -> set[tuple[int, float]]:
+    return set(of(tokens_of(pd.DataFrame([BASE | changes]), CROSSED), 0))
+
+
+def test_crosses_have_the_length_of_all_groups_that_are_used() -> None:
+    ad = BASE | {"param_2": "20 дюймов", "param_3": "сталь", "region": "Тула", "city": "Тула"}
+    squares = (tokens_of(pd.DataFrame([ad]), CROSSED).weight ** 2).sum()
+    # All but n-grams of both texts, and words of the description with the type of seller.
+    assert squares == pytest.approx(len(TokenGroup) - 3 + len(CrossGroup), rel=1e-4)
+
+
+def test_a_pair_of_words_is_a_token_in_any_order_and_other_than_its_words() -> None:
+    assert crossed(title="стол белый") == crossed(title="белый стол")
+    buckets = {bucket for bucket, _ in crossed(title="стол белый")}
+    # One of as many letters, too, since lengths are tokens.
+    alone = {b for word in ("стол", "белый", "столбелый") for b, _ in crossed(title=word)}
+    # The pair alone, and with the params.
+    assert len(buckets - alone) == 2
+
+
+@pytest.mark.parametrize(
+    "changes", [{"param_1": "Дорожные"}, {"price": 90_000.0}, {"user_type": "Shop"}], ids=str
+)
+def test_a_cross_follows_each_of_its_sides(changes: dict[str, object]) -> None:
+    title = {b for b, _ in crossed()} - {b for b, _ in crossed(title=None)}
+    other = {b for b, _ in crossed(**changes)} - {b for b, _ in crossed(title=None, **changes)}
+    assert title - other
+    assert other - title
+
+
+def test_a_title_of_many_words_is_paired_in_bounds() -> None:
+    long = " ".join(f"слово{chr(1072 + n)}" for n in range(30))
+    found = tokens_of(pd.DataFrame([BASE | {"title": long, "description": long}] * 40), CROSSED)
+    assert np.bincount(found.row).max() < 500
