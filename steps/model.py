@@ -152,12 +152,13 @@ def refit(
     pipeline, too. ``market`` sums up the ads that the model to serve has learnt from.
     """
     with noted() as notes, reported() as reports:
+        fits = {"epochs": epochs, "crosses": bool(predictor.features.crosses)}
         held = len(validation_rows) + len(test_rows)
         share = held / (held + len(training_rows))
         if not settings.refit or share < settings.refit_share_min:
             # The validation ads ended its training, and calibrated it.
             market = _market(ads, training_rows, validation_rows)
-            return predictor, {"refit": False, "epochs": epochs}, market, reports
+            return predictor, {"refit": False} | fits, market, reports
         every = np.sort(np.concatenate([training_rows, validation_rows, test_rows]))
         learnt, on_epoch = TrainingAds(ads, every), partial(show_epoch, total=epochs)
         fitted = fit_again(learnt, epochs, predictor.features, settings, seed, on_epoch)
@@ -171,8 +172,8 @@ def refit(
             reason = f"after the refit on all ads: {found.refusal}"
             refuse("checks", reason, served_checks=shown(overview))
         moved = float(np.mean(np.abs(served.predict(test_ads) - predictor.predict(test_ads))))
-        notes |= {"refit_rows": len(learnt), "refit_mean_difference": moved}
-        fits = {"refit": True, "epochs": epochs, "rows": len(learnt), "difference": moved}
+        notes |= {"refit_rows": len(every), "refit_mean_difference": moved}
+        fits |= {"refit": True, "rows": len(every), "difference": moved}
         market = _market(ads, training_rows, validation_rows, test_rows)
         return served, fits | {"trained": today()}, market, reports
 

@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
 import pytest
 import yaml
 from pydantic import BaseModel, ValidationError
@@ -46,13 +47,8 @@ def test_the_shipped_config_holds_the_defaults() -> None:
 
 def test_the_shipped_config_mentions_every_key_with_a_comment() -> None:
     text = SHIPPED.read_text(encoding="utf-8")
-    raw = yaml.safe_load(text)
-    mentioned = {
-        f"{section}.{name}" if isinstance(inner, dict) else section
-        for section, inner in raw.items()
-        for name in (inner if isinstance(inner, dict) else [None])
-    }
-    assert mentioned == set(KEYS)
+    mentioned = pd.json_normalize(yaml.safe_load(text)).columns
+    assert set(mentioned) == set(KEYS)
 
 
 @pytest.mark.parametrize("text", ["", "# nothing\n", "{}", "seed: 42\n"])
@@ -195,12 +191,3 @@ def test_any_model_can_be_loaded(tmp_path: Path) -> None:
 
     (tmp_path / "small.yaml").write_text("size: 3")
     assert load_config(tmp_path / "small.yaml", Small).size == 3
-
-
-def test_the_config_for_a_million_ads_is_valid_and_larger() -> None:
-    large = load_config(SHIPPED.with_name("training-large.yaml"), TrainingConfig)
-    default = TrainingConfig()
-    assert large.features.buckets > default.features.buckets
-    assert large.training.wide_weights > default.training.wide_weights
-    kept = {"features": default.features, "training": default.training}
-    assert large.model_copy(update=kept) == default

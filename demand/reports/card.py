@@ -65,7 +65,8 @@ class ModelFacts:
     after ``epochs``, and was judged on test ads it had not seen. With ``refit`` another one
     serves, the *served fit*, which learnt from all of them, ``rows``, and so has no test
     figures of its own; ``difference`` is the mean absolute one between the answers of the
-    two on the test ads. ``fits`` has these four, of which ``refit`` must be there.
+    two on the test ads. ``fits`` has these four, of which ``refit`` must be there, and
+    ``crosses``, whether both learnt in one pass: see :mod:`demand.model.one_pass`.
     """
 
     # As in demand.evaluation.evaluate.Evaluation, of the held-out fit.

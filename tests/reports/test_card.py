@@ -239,3 +239,10 @@ def test_an_infinite_error_is_said_to_be_so(facts: ModelFacts) -> None:
     infinite = {"rmse": math.inf, "rmse_low": math.nan, "rmse_high": math.nan}
     card = model_card(dataclasses.replace(facts, metrics=infinite)).markdown
     assert f"infinite (interval: {NOT_MEASURED})" in card
+
+
+def test_a_model_that_learnt_in_one_pass_is_told_so(facts: ModelFacts) -> None:
+    fits = {"refit": False, "epochs": 1, "crosses": True}
+    card = one_line(model_card(dataclasses.replace(facts, fits=fits)).markdown)
+    assert "from one ad after the other, and from each once" in card
+    assert "early stopping" not in card
