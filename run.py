@@ -77,7 +77,7 @@ def parser() -> Parser:
     add("--metrics", type=Path, metavar="DIR", help=text)
     text = "tuning: how many configs, those of an interrupted search included"
     add("--trials", type=count, metavar="N", help=text)
-    add("--output", type=Path, metavar="FILE", help="batch-inference: CSV file of answers")
+    add("--output", type=Path, metavar="FILE", help="batch-inference: .csv or .parquet")
     add("--model", metavar="VERSION", help="batch-inference: which version (default: the champion)")
     text = "production-evaluation: ends in /invocations (MLflow) or /predict (Flask API) "
     add("--url", help=text + "(default: the active deployment)")

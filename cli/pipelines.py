@@ -232,7 +232,7 @@ def training_command(config: Path, data: Path | None) -> str:
 def answer(arguments: argparse.Namespace, out: Console) -> int:
     """Write the answers of the champion, or of ``--model VERSION``, to a file of ads.
 
-    Runs side by side do not disturb each other, so nothing is locked.
+    Runs side by side do not disturb each other, unless they write to the same file.
     """
     from demand.registry.registry import Registry
     from demand.serving.batch import check_paths

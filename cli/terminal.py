@@ -49,6 +49,8 @@ def prepare_environment(*, quiet: bool = False, verbose: bool = False) -> None:
     os.environ.setdefault("ZENML_ENABLE_REPO_INIT_WARNINGS", "false")
     os.environ.setdefault("ZENML_DISABLE_INTERACTIVE_INPUT", "true")
     os.environ.setdefault("GIT_PYTHON_REFRESH", "quiet")
+    # Where a run of several processes is ended, Python warns that it cleans up behind them.
+    os.environ.setdefault("PYTHONWARNINGS", "ignore::UserWarning:multiprocessing.resource_tracker")
 
 
 def zenml_config() -> Path:

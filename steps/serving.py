@@ -57,7 +57,12 @@ def batch_inference(
         predictor = load_predictor(registered)
         known = KnownValues.from_file(registered.source / MARKET_FILE)
         answered = answer_file(
-            predictor, Path(path), Path(output_file), max_file_gb=max_file_gb, known=known
+            predictor,
+            Path(path),
+            Path(output_file),
+            model=registered.files_sha256,
+            max_file_gb=max_file_gb,
+            known=known,
         )
         notes |= {"rows": answered.rows, "answered": answered.answered, "version": version}
     return asdict(answered) | {"warnings": list(answered.warnings)}

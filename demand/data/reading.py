@@ -98,16 +98,37 @@ def stream_ads(path: Path, *, labelled: bool = True, max_file_gb: float = 8.0) -
         The file as a whole cannot be read; see :func:`demand.data.archives.open_ads` and
         :func:`demand.data.tables.open_table`. Or columns are missing, or there are no ads.
     """
+    for part in stream_untyped(path, labelled=labelled, max_file_gb=max_file_gb):
+        yield part.typed()
+        report(part.read_share, 1.0)
+
+
+@dataclass(frozen=True)
+class UntypedPart:
+    """Some consecutive ads of a file as text; pickled, it can be typed in another process."""
+
+    typer: AdsTyper
+    chunk: Chunk
+    first_row: int
+    read_share: float  # how much of the file was read when it came
+
+    def typed(self) -> AdsPart:
+        """Return the same ads, typed."""
+        return self.typer.part(self.chunk, self.first_row)
+
+
+def stream_untyped(
+    path: Path, *, labelled: bool = True, max_file_gb: float = 8.0
+) -> Iterator[UntypedPart]:
+    """Read a file of ads as :func:`stream_ads` does, and leave the types for later."""
     max_bytes = int(max_file_gb * 1e9)
     rows = 0
     with open_ads(path, max_bytes) as opened:
         table = open_table(opened, Bounds(max_bytes))
-        typer = AdsTyper(table, opened.name, labelled=labelled)
+        typer, size = AdsTyper(table, opened.name, labelled=labelled), path.stat().st_size
         for chunk in table.read(typer.columns):
-            if chunk.rows or chunk.headers:
-                yield typer.part(chunk, rows)
+            yield UntypedPart(typer, chunk, rows, opened.position() / size)
             rows += chunk.rows
-            report(opened.position(), path.stat().st_size)
     if not rows:
         raise AdsFileError(f"{opened.name} has a header but no ads: is it cut short?")
 

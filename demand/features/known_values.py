@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -72,7 +71,10 @@ class KnownValues:
                 if normalise(value).strip() not in known:
                     yield UnknownValue(row, field, value)
 
-    def counts(self, ads: Mapping[str, Iterable[Any]]) -> list[tuple[str, str, int]]:
-        """Return field, value and number of ads of each unknown value; most ads first."""
-        found = Counter((field, value) for _, field, value in self.unknown(ads))
-        return [(field, value, count) for (field, value), count in found.most_common()]
+    def counts(self, ads: Mapping[str, Iterable[Any]]) -> dict[str, dict[str, int]]:
+        """Return the number of ads by field and unknown value, in the order they are met."""
+        found: dict[str, dict[str, int]] = {}
+        for _, field, value in self.unknown(ads):
+            of_field = found.setdefault(field, {})
+            of_field[value] = of_field.get(value, 0) + 1
+        return found

@@ -8,18 +8,32 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from demand.data.reading import read_ads
 from demand.errors import AdsFileError, ModelError, StateError
 from demand.features.known_values import KnownValues
+from demand.schema.cells import parse_verbatim
 from demand.schema.columns import TARGET
 from demand.serving import batch
-from demand.serving.batch import ROWS_AT_ONCE, answer_file, check_paths, cleaned
+from demand.serving.batch import answer_file, check_paths, cleaned
 from tests.ads_factory import make_ads
 from tests.tiny_model import tiny_predictor
 
+pytestmark = pytest.mark.usefixtures("home")
+
 ADS = make_ads(40, seed=5).drop(columns=TARGET)
+
+
+@pytest.fixture(name="home")
+def _home(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> Path:
+    home = tmp_path_factory.mktemp("home")
+    monkeypatch.setenv("DEMAND_HOME", str(home))
+    return home
 
 
 class Asked:
@@ -114,15 +128,11 @@ def test_each_ad_has_the_predictors_answer_in_the_order_of_the_file(
 def test_blocks_leave_no_seam(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     data = written(tmp_path, few(7, price=[0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7]))
     model = Asked()
-    monkeypatch.setattr(batch, "ROWS_AT_ONCE", 3)
+    monkeypatch.setattr("demand.data.tables.CHUNK_ROWS", 3)
     answer_file(model, data, tmp_path / "out.csv")
     assert [len(frame) for frame in model.frames] == [3, 3, 1]
     assert answers(tmp_path / "out.csv")[TARGET].tolist() == [0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7]
     assert (tmp_path / "out.csv").read_text().count("item_id") == 1
-
-
-def test_blocks_are_small_enough_for_any_memory() -> None:
-    assert ROWS_AT_ONCE < 100_000
 
 
 @pytest.mark.parametrize(
@@ -240,7 +250,7 @@ def test_a_row_that_is_no_row_refuses_the_file_and_names_its_line(tmp_path: Path
 def test_a_model_that_fails_half_way_leaves_the_file_from_before(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(batch, "ROWS_AT_ONCE", 2)
+    monkeypatch.setattr("demand.data.tables.CHUNK_ROWS", 2)
     prices = ["1", "2", "3", "4"]
     data, output = written(tmp_path, few(price=prices)), tmp_path / "out.csv"
     output.write_text("old")
@@ -254,6 +264,138 @@ def test_a_model_that_fails_half_way_leaves_the_file_from_before(
         answer_file(Failing(), data, output)
     assert output.read_text() == "old"
     assert sorted(os.listdir(tmp_path)) == ["ads.csv", "out.csv"]
+
+
+# ------------------------------------------------------------------------- Parquet
+
+
+def test_an_output_named_parquet_is_parquet(tmp_path: Path) -> None:
+    ids = ["007", 'a,"b"', "NA", "x\r\ny", "=1+1", ""]
+    titles = ["Диван", "", *["Диван"] * 4]
+    data = written(tmp_path, few(6, item_id=ids, title=titles, price=[0.1, 1, 0.2, 1 / 3, 1, 1e-9]))
+    found = answer_file(Asked(), data, tmp_path / "out.parquet")
+    told = pq.read_table(tmp_path / "out.parquet")
+    assert told.schema.equals(pa.schema({"item_id": pa.string(), TARGET: pa.float64()}))
+    assert told["item_id"].to_pylist() == [*ids[:5], None]
+    assert told[TARGET].to_pylist() == [0.1, None, 0.2, 1 / 3, 1.0, 1e-9]
+    assert (found.rows, found.answered) == (6, 5)
+
+
+@given(st.lists(st.tuples(st.text(), st.floats(0, 1)), min_size=1, max_size=4))
+@settings(max_examples=30, suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_any_ids_and_answers_are_in_parquet_as_they_are(
+    tmp_path: Path, rows: list[tuple[str, float]]
+) -> None:
+    ids, prices = zip(*rows, strict=True)
+    data, output = tmp_path / "ads.parquet", tmp_path / "out.parquet"
+    few(len(rows), item_id=list(ids), price=list(prices)).to_parquet(data)
+    answer_file(Asked(), data, output)
+    told = pq.read_table(output)
+    assert told["item_id"].to_pylist() == [parse_verbatim(each)[0] for each in ids]
+    assert told[TARGET].to_pylist() == list(prices)
+
+
+# ------------------------------------------------------------- interrupted, and gone on
+
+
+class Interrupted(Asked):
+    """A model during whose nth part the run is stopped."""
+
+    def __init__(self, parts: int) -> None:
+        super().__init__()
+        self.parts = parts
+
+    def predict(self, ads: pd.DataFrame) -> np.ndarray:
+        if len(self.frames) == self.parts:
+            raise KeyboardInterrupt
+        return super().predict(ads)
+
+
+@pytest.fixture
+def flawed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Return a file of 20 ads in parts of two, with flaws and a header in the middle."""
+    monkeypatch.setattr("demand.data.tables.CHUNK_ROWS", 2)
+    monkeypatch.setattr(batch, "_CHECKPOINT_S", 0.0)
+    monkeypatch.setattr(batch, "_PARTS_ALONE", 99)
+    ads = few(20, price=[*(row / 20 for row in range(18)), "x", "-1"], colour="red")
+    ads.loc[[1, 15], ["title", "item_id"]] = ""
+    ads.loc[3:8, "category_name"] = ["Лампы", "Ковры", "Ковры", "Сани", "Лампы", "Сани"]
+    path = written(tmp_path, ads)
+    lines = path.read_text().splitlines(keepends=True)
+    path.write_text("".join([*lines[:10], lines[0], *lines[10:]]))
+    return path
+
+
+PARTS = 11
+KNOWN = KnownValues({"category_name": frozenset({"Мебель"})})
+
+
+@pytest.mark.parametrize("name", ["out.csv", "out.parquet"])
+@pytest.mark.parametrize(("parts", "rows"), [(0, 0), (1, 2), (4, 8), (9, 17)])
+def test_a_run_goes_on_where_it_was_interrupted(
+    name: str,
+    parts: int,
+    rows: int,
+    flawed: Path,
+    tmp_path: Path,
+    home: Path,
+    capfd: pytest.CaptureFixture[str],
+) -> None:
+    whole = answer_file(Asked(), flawed, tmp_path / f"whole-{name}", known=KNOWN)
+    assert len(whole.warnings) == 6
+    assert capfd.readouterr().err == ""
+    output, rest = tmp_path / name, Asked()
+    with pytest.raises(KeyboardInterrupt):
+        answer_file(Interrupted(parts), flawed, output, known=KNOWN)
+    assert not output.exists()
+    assert answer_file(rest, flawed, output, known=KNOWN) == whole
+    assert output.read_bytes() == (tmp_path / f"whole-{name}").read_bytes()
+    assert len(rest.frames) == PARTS - parts
+    told = capfd.readouterr().err
+    assert told == (parts > 0) * f"  goes on after {rows} ads that are answered already\n"
+    assert os.listdir(home / "batch") == []
+
+
+@pytest.mark.parametrize("other", ["model", "data", "checkpoint", "answers"])
+def test_what_was_interrupted_with_other_ads_or_another_model_begins_anew(
+    other: str, flawed: Path, tmp_path: Path, home: Path
+) -> None:
+    output, model = tmp_path / "out.csv", Asked(0.5)
+    with pytest.raises(KeyboardInterrupt):
+        answer_file(Interrupted(5), flawed, output, model="2")
+    if other == "data":
+        flawed.write_text(flawed.read_text().replace("Диван", "Стул"))
+    elif other != "model":
+        (kept,) = (home / "batch").glob(f"*/{other}.*")
+        kept.write_bytes(kept.read_bytes()[:20])
+    answer_file(model, flawed, output, model="3" if other == "model" else "2")
+    assert len(model.frames) == PARTS
+    assert answers(output)[TARGET].dropna().tolist() == [0.5] * 18
+
+
+def test_a_second_run_to_the_same_file_is_refused(tmp_path: Path) -> None:
+    data, output = written(tmp_path, few()), tmp_path / "out.csv"
+
+    class Second(Asked):
+        def predict(self, ads: pd.DataFrame) -> np.ndarray:
+            answer_file(Asked(), data, tmp_path / "other.csv")
+            with pytest.raises(StateError, match=r"process \d+ \(answers to .*out\.csv\) is using"):
+                answer_file(Asked(), data, output)
+            return super().predict(ads)
+
+    answer_file(Second(), data, output)
+    assert len(answers(output)) == 4
+
+
+def test_workers_answer_and_warn_as_one_process_does(
+    flawed: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    alone, workers = tmp_path / "alone.csv", tmp_path / "workers.csv"
+    model = tiny_predictor()
+    expected = answer_file(model, flawed, alone, known=KNOWN)
+    monkeypatch.setattr(batch, "_PARTS_ALONE", 1)
+    assert answer_file(model, flawed, workers, known=KNOWN) == expected
+    assert workers.read_bytes() == alone.read_bytes()
 
 
 def test_an_output_that_is_the_input_is_refused_by_any_name(tmp_path: Path) -> None:
@@ -290,7 +432,7 @@ def test_an_id_that_a_spreadsheet_takes_for_a_formula_is_shown_as_text(tmp_path:
         ("ads.csv/out.csv", "cannot write"),
         ("/dev/null", "no regular file"),
         ("out.csv.gz", r"ends in \.gz"),
-        ("out.parquet", r"ends in \.parquet"),
+        ("out.xlsx", r"ends in \.xlsx"),
     ],
 )
 def test_a_place_that_cannot_be_written_is_told(output: str, message: str, tmp_path: Path) -> None:
