@@ -51,12 +51,21 @@ def open_parquet(opened: OpenedAds, bounds: Bounds) -> Table:
                 if pa.types.is_nested(kind):
                     raise _unreadable(name, column, kind, "it is nested")
             size = _batch_rows(opened, file.metadata, columns)
+            cells: dict[str, list[str]] = {column: [] for column in columns}
+            rows = begun = 0
             for batch in file.iter_batches(batch_size=size, columns=columns):
                 arrays = {column: _decoded(batch.column(column)) for column in columns}
                 unpacked += sum(array.nbytes + len(array) for array in arrays.values())
                 refuse_bomb(name, unpacked, opened.packed_bytes, bounds.unpacked_bytes)
-                cells = {column: _as_text(array, column, name) for column, array in arrays.items()}
-                yield Chunk(cells, None, batch.num_rows)
+                for column, array in arrays.items():
+                    cells[column] += _as_text(array, column, name)
+                rows += batch.num_rows
+                # Batches are small where texts could be long; most often they are not.
+                if rows >= CHUNK_ROWS or unpacked - begun >= _BATCH_BYTES:
+                    yield Chunk(dict(cells), None, rows)
+                    cells, rows, begun = {column: [] for column in columns}, 0, unpacked
+            if rows:
+                yield Chunk(dict(cells), None, rows)
 
     return Table(header, read)
 

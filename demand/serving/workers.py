@@ -49,14 +49,14 @@ def map_in_order(
 
 
 def _in_workers(function: Callable[[Item], Result], items: Iterable[Item]) -> Iterator[Result]:
-    workers = min(len(os.sched_getaffinity(0)), _WORKERS_MAX)
+    workers = min(os.cpu_count() or 1, _WORKERS_MAX)
     # A fork would copy the locks of other threads as they are, locked or not.
     context = multiprocessing.get_context("spawn")
     pool = ProcessPoolExecutor(workers, context, initializer=_begin, initargs=(function,))
     ahead: deque[Future[Result]] = deque()
     try:
         for item in items:
-            ahead.append(pool.submit(_work, item))
+            ahead.append(_submit(pool, item))
             if len(ahead) > 2 * workers:
                 yield ahead.popleft().result()
         while ahead:
@@ -70,11 +70,20 @@ def _in_workers(function: Callable[[Item], Result], items: Iterable[Item]) -> It
         pool.shutdown(cancel_futures=True)
 
 
+def _submit(pool: ProcessPoolExecutor, item: Any) -> Future[Any]:
+    """Let a worker, which may be started for it, do one item."""
+    # Ctrl-C is for the parent, which takes its workers with it: they inherit what is blocked.
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        return pool.submit(_work, item)
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
 def _begin(function: Callable[[Any], Any]) -> None:
-    """Prepare this worker: the parent alone hears Ctrl-C, and takes its workers with it."""
+    """Prepare this worker."""
     global _function
     _function = function
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
     threading.Thread(target=_end_with_parent, daemon=True).start()
 
 
