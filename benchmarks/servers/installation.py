@@ -124,7 +124,7 @@ class Installation:
         address = f"http://127.0.0.1:{self.port}"
         command = f"-m cli.main serve --config {self._config(42)}"
         try:
-            with self._program(command, address + INVOCATIONS) as (process, _):
+            with self.program(command, address + INVOCATIONS) as (process, _):
                 now = time.clock_gettime(time.CLOCK_BOOTTIME)
                 first = min(each.create_time() for each in processes())
                 process.wait(_START_S)
@@ -160,7 +160,7 @@ class Installation:
         """Run Python, which serves on a free port; yield once it has answered."""
         port = _free_port()
         address = f"http://127.0.0.1:{port}"
-        with self._program(f"{command} --port {port}", address + path) as (process, start_s):
+        with self.program(f"{command} --port {port}", address + path) as (process, start_s):
             yield Server(address, lambda: [process, *process.children(recursive=True)], start_s)
 
     def _config(self, seed: int) -> Path:
@@ -170,12 +170,12 @@ class Installation:
         return path
 
     def _run(self, command: str, good: tuple[int, ...] = (0,)) -> None:
-        with self._program(command) as (process, _):
+        with self.program(command) as (process, _):
             if (status := process.wait()) not in good:
                 raise ServingError(f"`python {command}` ended with {status}: {self._said()}")
 
     @contextlib.contextmanager
-    def _program(self, command: str, url: str = "") -> Iterator[tuple[psutil.Popen, float]]:
+    def program(self, command: str, url: str = "") -> Iterator[tuple[psutil.Popen, float]]:
         """Run Python in a group of its own, yield it and the seconds since its start.
 
         With a URL that is once it answers there. At the end, all of the group is ended.
