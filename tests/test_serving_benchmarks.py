@@ -13,7 +13,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from benchmarks import overload, resilience, serving
+from benchmarks import batch, overload, resilience, serving
 from benchmarks.overload import Overload
 from benchmarks.report import Finding, Grid, asked_and_found
 from benchmarks.resilience import KILL, LOCK, ROLLBACK, SWITCH, Happened, Journal, wrong_answers
@@ -342,6 +342,16 @@ def test_help_has_examples(program, capsys: pytest.CaptureFixture[str]) -> None:
     assert ended.value.code == 0
     said = capsys.readouterr().out
     assert f"{program.__name__} --seconds" in said
+
+
+def test_ads_of_a_long_file_come_again_from_the_first(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(batch, "_DIFFERENT", 10)
+    batch.write_ads(tmp_path / "many.csv", 25)
+    ids = pd.read_csv(tmp_path / "many.csv")["item_id"].tolist()
+    assert len(set(ids)) == 10
+    assert ids == (ids[:10] * 3)[:25]
 
 
 @pytest.mark.parametrize("seconds", ["0", "-1", "nan", "1e9"])

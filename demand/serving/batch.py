@@ -190,11 +190,15 @@ class _Answerer:
         if self.known is not None:
             fields = self.known.values.keys()
             found.unknown = self.known.counts({field: ads[field].tolist() for field in fields})
-        ids, quoting = loaded.frame[ID], csv.QUOTE_NONNUMERIC
+        ids = loaded.frame[ID]
         if self.for_spreadsheets:
-            ids, quoting = ids.map(spreadsheet_safe, na_action="ignore"), csv.QUOTE_MINIMAL
-        rows = pd.DataFrame({ID: ids, TARGET: answers})
-        text = rows.to_csv(index=False, header=False, lineterminator="\n", quoting=quoting)
+            ids = ids.map(spreadsheet_safe, na_action="ignore")
+        text = pd.DataFrame({ID: ids, TARGET: answers}).to_csv(
+            index=False,
+            header=False,
+            lineterminator="\n",
+            quoting=csv.QUOTE_MINIMAL if self.for_spreadsheets else csv.QUOTE_NONNUMERIC,
+        )
         return text.encode(), found, part.read_share
 
 
