@@ -34,12 +34,13 @@ from demand.features.encoding import (
     user_types,
 )
 from demand.features.target_encoding import fit_price_levels, fit_target_means, out_of_fold
-from demand.features.training_ads import TrainingAds
 from demand.schema.arrays import Floats, Hashes
 from demand.schema.columns import PARAMS, TARGET
 
 if TYPE_CHECKING:
     import pandas as pd
+
+    from demand.features.training_ads import TrainingAds
 
 
 Arrays = Mapping[str, NDArray[Any]]
@@ -383,6 +384,8 @@ def build_features(
     where the number of epochs is known. Where the settings leave it open, the number of ads
     decides whether there are crosses.
     """
+    from demand.features.training_ads import TrainingAds  # with pandas, which answers need not
+
     if not isinstance(training_ads, TrainingAds):
         training_ads = TrainingAds(training_ads)
     if settings.crosses is None:
