@@ -106,10 +106,10 @@ class Features:
     dense: NDArray[np.float32]
 
     def without_tokens(self) -> Features:
-        """Return the dense features alone."""
-        sparse = self.sparse
+        """Return the dense features alone; the tokens' memory is not held."""
+        none = np.empty(0, np.int32)
         return Features(
-            SparseAds(sparse.rows, sparse.row[:0], sparse.bucket[:0], sparse.weight[:0]), self.dense
+            SparseAds(self.sparse.rows, none, none, none.astype(np.float32)), self.dense
         )
 
     @classmethod
