@@ -28,7 +28,8 @@ from demand.demo import write_demo
 from demand.errors import ServingError
 from demand.workspace.workspace import Workspace
 
-_DIFFERENT, _SEED, _SAMPLE_S, _END_S = 1_000_000, 3, 0.5, 20.0
+# To sum the pages of a process takes the system some 0.1 s.
+_DIFFERENT, _SEED, _SAMPLE_S, _END_S = 1_000_000, 3, 3.0, 20.0
 
 
 def main(arguments: list[str] | None = None) -> int:

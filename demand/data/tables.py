@@ -237,7 +237,7 @@ def _decoded_lines(opened: OpenedAds) -> Iterator[str]:
                 f"{opened.name}, line {number}: a line of over {TEXT_BYTES_MAX >> 20} MB is "
                 "not of a CSV file of ads; save the ads with one row per ad"
             )
-        if line.count(b",") > _FIELDS_MAX:
+        if len(line) > _FIELDS_MAX and line.count(b",") > _FIELDS_MAX:
             raise AdsFileError(
                 f"{opened.name}, line {number}: a line of over {_FIELDS_MAX:,} commas is not of "
                 "a CSV file of ads; save the ads with one row per ad"

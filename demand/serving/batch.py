@@ -433,7 +433,7 @@ def _oddities(loaded: AdsPart) -> Findings:
 def _beyond_schema(column: Column, values: pd.Series[Any]) -> tuple[NDArray[np.bool_], str]:
     """Say which values the schema does not allow, and why; a missing one it does."""
     if column.max_length is not None:
-        lengths = values.str.len().to_numpy(dtype=np.float64)
+        lengths = np.array([len(text or "") for text in values.tolist()])
         return lengths > column.max_length, f"longer than {column.max_length:,} characters"
     low, high, numbers = column.minimum, column.maximum, values.to_numpy()
     if low is None or high is None:
