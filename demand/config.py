@@ -84,7 +84,7 @@ class OnePassSettings(Settings):
     """How features with crosses are learnt from: ad after ad, each once."""
 
     wide_learning_rate: Positive = 0.05
-    wide_weights: Count = 600_000
+    wide_weights: Count = 1_200_000
     hidden: list[Count] = Field(default_factory=lambda: [64, 32], min_length=1)
     learning_rate: Positive = 0.002
     batch_size: Count = 512

@@ -227,22 +227,24 @@ class TestAThresholdOutOfReach:
 
 
 @pytest.fixture(scope="module")
-def longer(installation: Installation) -> Path:
+def crossed(installation: Installation) -> Path:
     # A margin that no comparison of so few ads can exceed.
     return installation.write_config(
-        "longer.yaml", training={"epochs_max": 2}, gate={"champion_margin": 0.1}
+        "crossed.yaml",
+        features={"crosses": True, "cross_buckets": 2**16},
+        gate={"champion_margin": 0.1},
     )
 
 
 @pytest.fixture(scope="module")
-def promoted(first: First, installation: Installation, door: Door, longer: Path) -> dict[str, Any]:
-    run = door.start(installation, "--no-deploy", config=longer)
+def promoted(first: First, installation: Installation, door: Door, crossed: Path) -> dict[str, Any]:
+    run = door.start(installation, "--no-deploy", config=crossed)
     assert run.wait() == 0, run.printed
     return installation.metrics()
 
 
 class TestOtherParameters:
-    """More epochs, first without deploying, then with."""
+    """Crosses, learnt in one pass as very many ads are, first without deploying, then with."""
 
     def test_are_compared_with_the_champion_on_the_same_ads(
         self, promoted: dict[str, Any], first: First
@@ -267,13 +269,15 @@ class TestOtherParameters:
 
     @pytest.mark.usefixtures("promoted")
     def test_serve_after_a_run_that_deploys(
-        self, first: First, installation: Installation, door: Door, longer: Path
+        self, first: First, installation: Installation, door: Door, crossed: Path
     ) -> None:
-        assert door.start(installation, config=longer).wait() == 0
+        assert door.start(installation, config=crossed).wait() == 0
         metrics = installation.metrics()
         assert (metrics["deployed"], metrics["model_version"]) == (True, "2")
         told = installation.status()
         assert (told["version"], told["problem"]) == ("2", None)
+        card = (installation.reports / "model_card.md").read_text(encoding="utf-8")
+        assert "from each once" in card
         assert answer(metrics["endpoint"]) != first.answer
 
 
