@@ -33,6 +33,7 @@ from demand.features.builder import (
 )
 from demand.features.encoding import AdColumns, letters_table
 from demand.features.kernels import TokenGroup, find_words, transform_block
+from demand.features.training_ads import TrainingAds
 from demand.model.network import DemandNetwork, Wide, cross_fitted_logits, fit_wide
 from demand.model.predictor import Predictor
 from demand.model.training import CROSS_FITS, refit, train
@@ -75,12 +76,13 @@ class Ours:
         """Hold some sellers out for early stopping, then learn from all ads."""
         ads, config = ads.assign(**self.emptied), self.config
         training, held = held_out(ads, config.split.validation_share, self.seed)
-        features = build_features(training, held, config.features, self.seed)
-        trained = train(features, config.training, self.seed)
+        known = TrainingAds(training)
+        features = build_features(known, held, config.features, self.seed)
+        trained = train(features, config.training, self.seed, ads=known)
         self.predictor: Predictor = trained.predictor
         if config.training.refit:
             self.predictor = refit(
-                ads, trained.best_epoch, config.features, config.training, self.seed
+                ads, trained.best_epoch, features.builder.settings, config.training, self.seed
             )
         return self
 

@@ -51,10 +51,12 @@ def fit_model(
         The training diverged.
     """
     from demand.features.builder import build_features
+    from demand.features.training_ads import TrainingAds
     from demand.model.training import train
 
-    features = build_features(training_ads, validation_ads, config.features, config.seed)
-    return train(features, config.training, config.seed).predictor.predict
+    known = TrainingAds(training_ads)
+    features = build_features(known, validation_ads, config.features, config.seed)
+    return train(features, config.training, config.seed, ads=known).predictor.predict
 
 
 def fold_errors(

@@ -4,11 +4,11 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from demand.config import SplitSettings
+from demand.config import FeatureSettings, SplitSettings, TrainingConfig
 from demand.data.splitting import split_ads
 from demand.errors import GateRefusal
 from demand.evaluation.metrics import rmse
-from demand.model.tuning.study import fold_errors
+from demand.model.tuning.study import fit_model, fold_errors
 from demand.schema.columns import TARGET
 from tests.ads_factory import make_ads
 from tests.model.tuning.made import ADS, BASE, Fits
@@ -82,3 +82,11 @@ def test_the_models_of_the_training_pipeline_are_better_than_chance() -> None:
     config = BASE.model_copy(update={"features": FEATURES, "training": TRAINING})
     error = next(fold_errors(make_ads(400), config, 2, 1))
     assert 0.1 < error < 0.5
+
+
+def test_a_trial_with_crosses_is_fitted_as_the_pipeline_does() -> None:
+    features = FeatureSettings(crosses=True, cross_buckets=4096, price_bins=4, statistics_folds=4)
+    config = TrainingConfig(features=features)
+    answers = fit_model(make_ads(200), make_ads(60, seed=1), config)(make_ads(30, seed=2))
+    assert ((answers >= 0) & (answers <= 1)).all()
+    assert answers.std() > 0
