@@ -92,6 +92,14 @@ def _add_champion(add: Add) -> None:
     option("--reason", default="asked for", help="kept in the history")
     option = add("history", "all changes of the champion", "demand history", _history)
     option("--json", action="store_true", help="print JSON for other programs")
+    text = "what past runs left on this disk, from which later ones take steps; clear it"
+    option = add("cache", text, "demand cache --clear --keep-gb 5", _cache)
+    option("--clear", action="store_true", help="remove it, the oldest first; what serves stays")
+    text = "clear no more than what is beyond this (implies --clear)"
+    option("--keep-gb", type=whole_number(0, 10**6), metavar="N", help=text)
+    text = "its data.cache_gb is the bound that is shown (default: configs/training.yaml)"
+    option("--config", type=Path, metavar="FILE", default=TRAINING_CONFIG, help=text)
+    option("--json", action="store_true", help="print JSON for other programs")
 
 
 def _add_servers(add: Add) -> None:
@@ -245,6 +253,15 @@ def _history(arguments: argparse.Namespace) -> int:
             f"{change['at']}  {change['action']:8}  {change['from_version'] or '–'} → "
             f"{change['to_version'] or '–'}  by {change['who']}: {change['reason']}"
         )
+    return 0
+
+
+def _cache(arguments: argparse.Namespace) -> int:
+    from cli.cache import show_cache
+
+    bound_gb = load_config(arguments.config, TrainingConfig).data.cache_gb
+    keep_gb = 0 if arguments.clear and arguments.keep_gb is None else arguments.keep_gb
+    show_cache(bound_gb, keep_gb, as_json=arguments.json)
     return 0
 
 

@@ -112,7 +112,8 @@ def _train_alone(
     compared = champion.version if champion else None
     asked = (str(path.absolute()), md5, config, fingerprint, store_id(), compared, demo, until)
     model, cached = zenml_model(fingerprint), not arguments.no_cache
-    run = run_pipeline(training, asked, folder, model=model, cached=cached)
+    cache_gb = config.data.cache_gb
+    run = run_pipeline(training, asked, folder, model=model, cached=cached, cache_gb=cache_gb)
     outputs = {name: step.outputs for name, step in run.steps.items()}
     promoted, deployed = until != "evaluate", until == "deploy"
     version = outputs["promote"]["champion_version"][0].load() if promoted else None
@@ -172,7 +173,8 @@ def tune(arguments: argparse.Namespace, out: Console) -> int:
         md5 = ads_md5(path, base.data.max_file_gb)
         asked = (str(path.absolute()), md5, base, settings, trials, not cached)
         try:
-            run = run_pipeline(tuning, asked, folder, cached=cached)
+            cache_gb = base.data.cache_gb
+            run = run_pipeline(tuning, asked, folder, cached=cached, cache_gb=cache_gb)
         except KeyboardInterrupt:
             anew = "" if cached else ", if without --no-cache"
             _say(out, f"the same command goes on where this one ended{anew}")

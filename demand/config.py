@@ -35,6 +35,7 @@ class DataSettings(Settings):
     demo_rows: Count = 20_000
     demo_seed: Seed = 2017
     max_file_gb: Positive = 8.0
+    cache_gb: Annotated[float, Field(ge=0.0)] = 20.0
 
 
 class ValidationSettings(Settings):

@@ -7,11 +7,10 @@ import datetime
 import os
 import secrets
 import shlex
-import tempfile
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -22,10 +21,11 @@ from zenml.io import fileio
 from zenml.orchestrators.publish_utils import publish_failed_pipeline_run
 
 from demand.errors import GateRefusal, StateError
-from demand.progress import console, run_shown
+from demand.progress import console, only_warned, run_shown
 from demand.registry.tracking import EXPERIMENT, mlflow_client, store_errors, tracking_uri
 from demand.reports.training import METRICS_FILE, TIMINGS_FILE, with_lineage
 from demand.workspace.workspace import current_workspace, disk_failure, write_json
+from orchestration.disk import forget_step, scratch_folder, trim_cache
 from orchestration.steps import REPORTS, SECONDS, publish
 
 if TYPE_CHECKING:
@@ -45,20 +45,22 @@ def run_pipeline(
     *,
     model: Model | None = None,
     cached: bool = True,
+    cache_gb: float | None = None,
 ) -> PipelineRunResponse:
     """Run a pipeline; leave its reports and timings in ``folder``, also where a gate says no.
 
     Where ZenML takes a step from its cache though what the step left was deleted meanwhile,
     that step runs again. ``model`` is the version in ZenML's control plane that the run belongs
-    to; ``cached`` says whether steps may be taken from the cache.
+    to; ``cached`` says whether steps may be taken from the cache. When all went well,
+    ``cache_gb`` is what the outputs of runs are trimmed to.
     """
-    with _scratch_folder():
-        ensure_stack()
-        while True:
-            name = new_run_name(pipeline.name)
-            named = pipeline.with_options(run_name=name, enable_cache=cached, model=model)
-            refusal: GateRefusal | None = None
-            failure: Exception | None = None
+    ensure_stack()
+    while True:
+        name = new_run_name(pipeline.name)
+        named = pipeline.with_options(run_name=name, enable_cache=cached, model=model)
+        refusal: GateRefusal | None = None
+        failure: Exception | None = None
+        with scratch_folder(name):
             try:
                 try:
                     _run_shown(named, name, arguments)
@@ -76,7 +78,16 @@ def run_pipeline(
                 continue
             if problem := failure or refusal:
                 raise problem
-            return run
+        if cache_gb is not None:
+            _trim(cache_gb, name)
+        return run
+
+
+def _trim(cache_gb: float, name: str) -> None:
+    with only_warned("the cache cannot be trimmed"):
+        if freed := trim_cache(cache_gb, kept=name):
+            told = f"outputs of old runs are removed: {freed / 1e9:.2f} GB beyond data.cache_gb"
+            console().print(told, soft_wrap=True)
 
 
 def _run_shown(pipeline: Pipeline, name: str, arguments: Sequence[Any]) -> None:
@@ -100,22 +111,6 @@ def interruptible(work: Callable[[], Result]) -> Result:
     """
     context = contextvars.copy_context()
     return ThreadPoolExecutor(1).submit(context.run, work).result()
-
-
-@contextmanager
-def _scratch_folder() -> Iterator[None]:
-    """Let this process put its temporary files into one folder that goes away afterwards.
-
-    Steps hand ZenML folders of reports, and cannot know when it has copied them. Child
-    processes, such as the model server, are not concerned.
-    """
-    before = tempfile.tempdir
-    with tempfile.TemporaryDirectory(prefix="avito-demand-", ignore_cleanup_errors=True) as scratch:
-        tempfile.tempdir = scratch
-        try:
-            yield
-        finally:
-            tempfile.tempdir = before
 
 
 def new_run_name(pipeline: str) -> str:
@@ -194,8 +189,7 @@ def forget_deleted(name: str, *, thorough: bool) -> list[str]:
     for step in run.steps.values():
         original = step.original_step_run_id
         if str(step.status) == "cached" and original and not _is_there(step, thorough):
-            now = datetime.datetime.now(datetime.UTC).replace(tzinfo=None)  # as the store has it
-            Client().update_step_run(original, cache_expires_at=now)
+            forget_step(original)
             gone.append(step.name)
     return gone
 

@@ -19,7 +19,7 @@ from demand.workspace.workspace import PROJECT_ROOT
 from tests.ads_factory import make_ads
 
 COMMANDS = (
-    *("status", "serve", "stop", "rollback", "withdraw", "history", "api", "ui"),
+    *("status", "serve", "stop", "rollback", "withdraw", "history", "cache", "api", "ui"),
     *("validate", "demo", "dashboard", "predict", "explain"),
 )
 Captured = pytest.CaptureFixture[str]
