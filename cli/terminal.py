@@ -21,6 +21,11 @@ EXIT_INTERRUPTED = 130
 DEBUG = "DEMAND_DEBUG"
 TRAINING_CONFIG = PROJECT_ROOT / "configs" / "training.yaml"
 
+_FREE_SPACE = (
+    "free some space (`demand cache --clear` removes outputs of past runs) and run the same "
+    "command again; what was serving still serves"
+)
+
 Handler = Callable[[argparse.Namespace], int]
 
 
@@ -84,7 +89,8 @@ def guarded(action: Callable[[], int]) -> int:
         _say(f"stopped: {refusal}; what was serving still serves")
         return refusal.exit_status
     except DemandError as error:
-        _say(f"error: {error}")
+        way_out = f"; {_FREE_SPACE}" if disk_failure(error) else ""
+        _say(f"error: {error}{way_out}")
         return error.exit_status
     except KeyboardInterrupt:
         _say("stopped by a signal; what was serving still serves")
@@ -105,10 +111,7 @@ def _explained(error: Exception) -> str:
     """Say what a library's error means to the user, or at least how to see more of it."""
     failure = disk_failure(error)
     if failure is not None:
-        return (
-            f"{failure}; free some space and run the same command again; "
-            "what was serving still serves"
-        )
+        return f"{failure}; {_FREE_SPACE}"
     return (
         f"unexpected {type(error).__name__}: {error}\n"
         f"with {DEBUG}=1 (or run.py --verbose) the same command shows where"

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import shutil
 import tempfile
+import weakref
 from pathlib import Path
 from typing import Annotated
 
@@ -48,8 +50,11 @@ def ingest(
 ]:
     """Read a file of labelled ads, whose ``md5`` is in ZenML's key; Parquet has no ``lines``."""
     with noted() as notes:
-        stored = Path(tempfile.mkdtemp()) / "ads.parquet"
+        folder = tempfile.mkdtemp()
+        stored = Path(folder) / "ads.parquet"
         ads, loaded = store_ads(Path(path), stored, max_file_gb=max_file_gb)
+        # The step ends before ZenML has copied the file, and then lets go of the ads.
+        weakref.finalize(ads, shutil.rmtree, folder, ignore_errors=True)
         if loaded.md5 != md5:
             raise AdsFileError(f"{path} changed while it was read: run again when it is complete")
         notes |= {"rows": ads.rows, "ignored_columns": list(loaded.ignored_columns)}

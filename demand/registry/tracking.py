@@ -86,7 +86,7 @@ def _explained(error: DatabaseError | MlflowException, database: Path) -> str:
 
     failure = disk_failure(error)
     if failure is not None:
-        return f"{failure}; free some space and run the same command again"
+        return failure
     cause = error if isinstance(error, DatabaseError) else error.__cause__
     if not isinstance(cause, DatabaseError):
         return f"cannot use MLflow's database {database}: {error}"

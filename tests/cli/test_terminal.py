@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import errno
 import os
 import signal
 import subprocess
@@ -54,6 +55,19 @@ def test_an_error_is_one_line(
 ) -> None:
     assert guarded(failing(error)) == status
     assert capfd.readouterr() == ("", f"error: {error}\n")
+
+
+def test_on_a_full_disk_an_error_names_the_way_out(capfd: pytest.CaptureFixture[str]) -> None:
+    def action() -> int:
+        try:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        except OSError as error:
+            raise StateError("cannot write ads.parquet: No space left on device") from error
+
+    assert guarded(action) == 1
+    (line,) = capfd.readouterr().err.splitlines()
+    assert line.startswith("error: cannot write ads.parquet: No space left on device; free some ")
+    assert "`demand cache --clear`" in line
 
 
 @pytest.mark.parametrize("gate", ["data", "checks", "rmse", "champion"])

@@ -110,7 +110,7 @@ def test_a_database_that_breaks_under_a_client_is_named_without_sql(workspace: W
     ("cause", "words"),
     [
         ("database is locked", r"another process is using MLflow's database .*: try again"),
-        ("database or disk is full", "free some space"),
+        ("database or disk is full", "cannot write a database: database or disk is full"),
         ("no such table: runs", r"\(no such table: runs\): restore it"),
     ],
 )

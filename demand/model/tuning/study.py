@@ -296,7 +296,7 @@ def _pruner(settings: PrunerSettings) -> optuna.pruners.BasePruner:
 def _explained(error: Exception, database: Path) -> str:
     failure = disk_failure(error)
     if failure is not None:
-        return f"{failure}; free some space and run the same command again: the search goes on"
+        return f"{failure}; the search goes on where it ended"
     # Without the statement, which SQLAlchemy shows too.
     cause: BaseException = error
     while cause.__cause__ is not None:
