@@ -14,7 +14,6 @@ import csv
 import filecmp
 import itertools
 import json
-import resource
 import sys
 import time
 from pathlib import Path
@@ -22,14 +21,14 @@ from pathlib import Path
 import psutil
 
 from benchmarks import report
-from benchmarks.servers.installation import Installation, Server, temporary_installation
+from benchmarks.servers.installation import Installation, temporary_installation
+from benchmarks.servers.usage import SAMPLE_S, watch
 from cli.terminal import whole_number
 from demand.demo import write_demo
 from demand.errors import ServingError
 from demand.workspace.workspace import Workspace
 
-# To sum the pages of a process takes the system some 0.1 s.
-_DIFFERENT, _SEED, _SAMPLE_S, _END_S = 1_000_000, 3, 3.0, 20.0
+_DIFFERENT, _SEED, _END_S = 1_000_000, 3, 20.0
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -85,17 +84,11 @@ def write_ads(path: Path, rows: int) -> None:
 
 def answer(installation: Installation, command: str) -> tuple[float, float, float]:
     """Run to the end; return seconds, CPU seconds, and the most megabytes of all processes."""
-    before, megabytes = _cpu_seconds(), 0.0
     with installation.program(command) as (process, _):
-        begun = time.perf_counter()
-        every = Server("", lambda: [process, *process.children(recursive=True)], 0.0)
-        while process.poll() is None:
-            with contextlib.suppress(psutil.NoSuchProcess):
-                megabytes = max(megabytes, every.resident_mb())
-            time.sleep(_SAMPLE_S)
+        used = list(watch(process))
         if process.returncode:
             raise ServingError(f"`python {command}` ended with {process.returncode}")
-        return time.perf_counter() - begun, _cpu_seconds() - before, megabytes
+    return used[-1].seconds, used[-1].cpu_s, max(each.megabytes for each in used)
 
 
 def kill(installation: Installation, command: str, rows: int) -> int:
@@ -105,7 +98,7 @@ def kill(installation: Installation, command: str, rows: int) -> int:
         while _answered(batch) < rows:
             if process.poll() is not None:
                 raise ServingError(f"`python {command}` ended before it was killed")
-            time.sleep(_SAMPLE_S)
+            time.sleep(SAMPLE_S)
         started = process.children(recursive=True)
         process.kill()
         _, left = psutil.wait_procs(started, _END_S)
@@ -118,11 +111,6 @@ def _answered(batch: Path) -> int:
         with contextlib.suppress(OSError):
             return int(json.loads(path.read_bytes())["found"]["rows"])
     return 0
-
-
-def _cpu_seconds() -> float:
-    used = resource.getrusage(resource.RUSAGE_CHILDREN)
-    return used.ru_utime + used.ru_stime
 
 
 if __name__ == "__main__":

@@ -117,8 +117,8 @@ class Report:
     """The tables of a program (a module below ``benchmarks``), and what else is written.
 
     ``about`` tells machine and settings, ``notes`` what was done and how to read the tables;
-    ``grids`` are printed and written, ``details`` only written. ``status`` is the program's exit
-    status, ``summary`` a last line.
+    ``grids`` are printed and written, ``details`` only written, as is ``plot``, a PNG. ``status``
+    is the program's exit status, ``summary`` a last line.
     """
 
     program: str
@@ -128,14 +128,19 @@ class Report:
     details: Sequence[Grid] = ()
     status: int = 0
     summary: str = ""
+    plot: bytes | None = None
 
     def write(self, folder: Path) -> Path:
-        """Write ``.json`` and ``.md``; return the latter's path."""
+        """Write ``.json`` and ``.md``, and the plot as ``.png``; return the path of ``.md``."""
         name, grids = self.program, [grid for grid in (*self.grids, *self.details) if grid.rows]
         facts = ", ".join(f"{fact} {value}" for fact, value in self.about.items())
         lines = [f"# {name.replace('_', ' ').capitalize()}", "", facts, "", self.notes or "", ""]
         lines += [f"Written by `python -m benchmarks.{name}`.", ""]
         lines += [line for grid in grids for line in grid.markdown()]
+        if self.plot is not None:
+            lines += [f"![]({name}.png)", ""]
+            with write_aside(folder / f"{name}.png") as temporary:
+                temporary.write_bytes(self.plot)
         with write_aside(folder / f"{name}.md") as temporary:
             temporary.write_text("\n".join(lines), encoding="utf-8")
         tables = {grid.title: grid.records() for grid in grids}

@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import io
 import os
+import shlex
 import signal
 import socket
 import subprocess
@@ -71,7 +72,8 @@ class Server:
 class Installation:
     """State, reports and ZenML's store in a folder, and a port that nobody else uses.
 
-    What runs is the source in ``checkout``, with this interpreter.
+    What runs is the source in ``checkout``, with this interpreter; its libraries' loops take so
+    many ``threads``.
 
     Raises
     ------
@@ -79,7 +81,7 @@ class Installation:
         There is no checkout of this project.
     """
 
-    def __init__(self, folder: Path, checkout: Path = PROJECT_ROOT) -> None:
+    def __init__(self, folder: Path, checkout: Path = PROJECT_ROOT, threads: int = 1) -> None:
         if not (checkout / "run.py").is_file():
             raise ServingError(f"{checkout} is no checkout of this project: it has no run.py")
         self.folder = folder
@@ -95,7 +97,7 @@ class Installation:
             "PYTHONPATH": os.pathsep.join([str(self._checkout), kept.get("PYTHONPATH", "")]),
             # Which programs MLflow starts is decided by the path: those beside our Python.
             "PATH": os.pathsep.join([str(Path(sys.executable).parent), kept.get("PATH", "")]),
-            "OMP_NUM_THREADS": "1",
+            "OMP_NUM_THREADS": str(threads),
         }
 
     def train(self, seed: int = 42, *, champion: bool = True) -> None:
@@ -131,7 +133,11 @@ class Installation:
             # Both of psutil's times share an error of up to a second.
             yield Server(address, processes, now - (first - psutil.boot_time()))
         finally:
-            self._run("-m cli.main stop")
+            self.stop()
+
+    def stop(self) -> None:
+        """Stop the model server, if one runs."""
+        self._run("-m cli.main stop")
 
     def api(self) -> contextlib.AbstractContextManager[Server]:
         """Run ``demand api``; yield once it has answered."""
@@ -172,7 +178,9 @@ class Installation:
     def _run(self, command: str, good: tuple[int, ...] = (0,)) -> None:
         with self.program(command) as (process, _):
             if (status := process.wait()) not in good:
-                raise ServingError(f"`python {command}` ended with {status}: {self._said()}")
+                raise ServingError(
+                    f"`python {command}` ended with {status}:\n{self.said()[-2_000:]}"
+                )
 
     @contextlib.contextmanager
     def program(self, command: str, url: str = "") -> Iterator[tuple[psutil.Popen, float]]:
@@ -183,7 +191,7 @@ class Installation:
         begun, log = time.perf_counter(), self.folder / f"{time.time_ns()}.log"
         with log.open("wb") as output:
             process = psutil.Popen(
-                [sys.executable, *command.split()],
+                [sys.executable, *shlex.split(command)],
                 cwd=self._checkout,
                 env=self._environment,
                 stdin=subprocess.DEVNULL,
@@ -193,7 +201,7 @@ class Installation:
             )
         try:
             if url and not await_answer(url, _START_S, lambda: process.poll() not in (None, 0)):
-                raise ServingError(f"`python {command}` does not answer: {self._said()}")
+                raise ServingError(f"`python {command}` does not answer:\n{self.said()[-2_000:]}")
             yield process, time.perf_counter() - begun
         finally:
             with contextlib.suppress(psutil.Error):
@@ -204,17 +212,19 @@ class Installation:
                 os.killpg(process.pid, signal.SIGKILL)
             process.wait()
 
-    def _said(self) -> str:
-        """Return the end of what the last program said."""
+    def said(self) -> str:
+        """Return what the last program has said so far."""
         log = max(self.folder.glob("*.log"))
-        return "\n" + log.read_text(encoding="utf-8", errors="replace")[-2_000:]
+        return log.read_text(encoding="utf-8", errors="replace")
 
 
 @contextlib.contextmanager
-def temporary_installation(checkout: Path = PROJECT_ROOT) -> Iterator[Installation]:
+def temporary_installation(
+    checkout: Path = PROJECT_ROOT, threads: int = 1
+) -> Iterator[Installation]:
     """Yield an empty installation, and remove it at the end."""
     with tempfile.TemporaryDirectory(prefix="demand-benchmark-") as folder:
-        yield Installation(Path(folder), checkout)
+        yield Installation(Path(folder), checkout, threads)
 
 
 def new_ads(rows: int) -> Ads:
