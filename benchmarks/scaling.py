@@ -14,6 +14,7 @@ Exit status 0, whatever was found.
 
 from __future__ import annotations
 
+import contextlib
 import math
 import os
 import re
@@ -29,6 +30,7 @@ from signal import SIGKILL
 import matplotlib as mpl
 import numpy as np
 import pandas as pd
+import psutil
 from matplotlib.figure import Figure
 from safetensors.numpy import load_file
 
@@ -156,7 +158,8 @@ def learn(installation: Installation, peer: str, ads: Path, parts: Path, limit: 
             used.append(now)
             if now.seconds > limit.seconds or now.megabytes > limit.megabytes:
                 end = "out of time" if now.seconds > limit.seconds else "out of memory"
-                process.kill()
+                with contextlib.suppress(psutil.NoSuchProcess):
+                    process.kill()
     name, took = PEERS[peer][0], Usage(*np.max(used, axis=0))
     if not process.returncode:
         with np.load(answers) as found:
@@ -269,7 +272,9 @@ def draw(sizes: Sequence[Size]) -> bytes:
             found = [each.models[place] for each in sizes]
             errors = [each.quality(one)[0] for each, one in zip(sizes, found, strict=True)]
             lines = [one.used.seconds for one in found], [one.used.megabytes / 1e3 for one in found]
-            how = {"linewidth": 1} if place else {"linewidth": 2.5, "color": OURS, "zorder": 3}
+            how = (
+                {"color": f"C{place}"} if place else {"color": OURS, "linewidth": 2.5, "zorder": 3}
+            )
             for axes, line in zip(panels, (*lines, errors), strict=True):
                 axes.plot(rows, line, marker="o", markersize=3, label=model.name, **how)
         floors = [each.floor for each in sizes]
