@@ -148,12 +148,10 @@ def usage_of_steps(used: Floats, ended: Mapping[str, tuple[float, float]]) -> di
 def learn(installation: Installation, peer: str, ads: Path, parts: Path, limit: Usage) -> Model:
     """Let a peer learn and answer, in a process that ends at a limit of seconds or memory."""
     answers = installation.folder / f"{peer}.npz"
-    given = map(str, (peer, ads, parts, answers, _LEARNING_SHARE * limit.seconds))
+    given = (peer, ads, parts, answers, _LEARNING_SHARE * limit.seconds)
+    command = shlex.join(["-m", "benchmarks.models.large", *map(str, given)])
     used, end = [], ""
-    with installation.program(shlex.join(["-m", "benchmarks.models.large", *given])) as (
-        process,
-        _,
-    ):
+    with installation.program(command) as (process, _):
         for now in watch(process):
             used.append(now)
             if now.seconds > limit.seconds or now.megabytes > limit.megabytes:
@@ -218,13 +216,9 @@ def findings(sizes: Sequence[Size]) -> list[report.Finding]:
             asked("memory", ours.megabytes / 1e3, 6, unit="GB"),
             asked("explained", share, 0.82, at_most=False),
         ]
-    for model in last.models[1:]:
+    for model in (each for each in last.models[1:] if each.answers is not None):
         name = f"RMSE of {model.name} less ours, low end"
-        found += (
-            [asked(name, last.behind(model)[1], 0, at_most=False)]
-            if model.answers is not None
-            else []
-        )
+        found.append(asked(name, last.behind(model)[1], 0, at_most=False))
     for less, more in pairwise(each for each in sizes if each.rows >= _GROWTH_ROWS_MIN):
         growth = np.divide(more.models[0].used, less.models[0].used) / (more.rows / less.rows)
         for what, times in zip(("time", "memory"), growth[[0, 2]], strict=True):
@@ -246,9 +240,8 @@ def grids(sizes: Sequence[Size]) -> list[report.Grid]:
             error, share = each.quality(model)
             behind = "{:+.4f} ({:+.4f} … {:+.4f})".format(*each.behind(model))
             told = None if "nan" in behind else behind
-            peers.append(
-                [f"{each.rows:,}: {model.name}", error, told, share, *model.used, model.end]
-            )
+            name = f"{each.rows:,}: {model.name}"
+            peers.append([name, error, told, share, *model.used, model.end])
     columns = {"ads": "", **used, "RMSE": ".4f", "mean": ".4f", "floor": ".4f"}
     columns |= {"explained": ".1%", "KB": ",.0f", "µs": ".0f"}
     of_steps = {f"{each.rows:,}: {name}": form for each in sizes for name, form in used.items()}
@@ -272,11 +265,9 @@ def draw(sizes: Sequence[Size]) -> bytes:
             found = [each.models[place] for each in sizes]
             errors = [each.quality(one)[0] for each, one in zip(sizes, found, strict=True)]
             lines = [one.used.seconds for one in found], [one.used.megabytes / 1e3 for one in found]
-            how = (
-                {"color": f"C{place}"} if place else {"color": OURS, "linewidth": 2.5, "zorder": 3}
-            )
+            how = {"color": f"C{place}" if place else OURS, "linewidth": 1 if place else 2.5}
             for axes, line in zip(panels, (*lines, errors), strict=True):
-                axes.plot(rows, line, marker="o", markersize=3, label=model.name, **how)
+                axes.plot(rows, line, marker=".", label=model.name, **how)
         floors = [each.floor for each in sizes]
         panels[2].plot(rows, floors, color=INK, linestyle=":", label="noise floor")
         for axes, title in zip(panels, ("Seconds", "Memory, GB", "RMSE"), strict=True):

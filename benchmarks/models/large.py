@@ -129,10 +129,8 @@ def lightgbm_usual(task: Task) -> tuple[Floats, str]:
     drawn = np.random.default_rng(SEED).permutation(len(task.training))[:ROTATION_ROWS]
     rotation = TruncatedSVD(COMPONENTS, n_iter=3, random_state=SEED).fit(texts[0][drawn])
     learnt = task.ads.frame(task.training, [*CATEGORIES, "price"])
-    numbers, codes = (
-        AdNumbers().fit(learnt),
-        {each: pd.Index(learnt[each].unique()) for each in CATEGORIES},
-    )
+    numbers = AdNumbers().fit(learnt)
+    codes = {each: pd.Index(learnt[each].unique()) for each in CATEGORIES}
     for rows, text in zip(parts, texts, strict=True):
         read = []
         for block in task.ads.blocks(rows):
@@ -155,7 +153,7 @@ def _grown(task: Task, inputs: Sequence[Any], categories: list[int] | str) -> tu
     calls = [lightgbm.early_stopping(PATIENCE, verbose=False), stop]
     how = LightGBMPeer.DEFAULTS | LIGHTGBM
     trees = lightgbm.train(how, data, ROUNDS, valid_sets=[judged], callbacks=calls)
-    return np.asarray(trees.predict(asked)), f"{trees.best_iteration} rounds"
+    return np.asarray(trees.predict(asked)), f"after round {trees.best_iteration}"
 
 
 class SparseMLP(nn.Module):
@@ -218,7 +216,7 @@ def sparse_mlp(task: Task) -> tuple[Floats, str]:
             for optimiser in optimisers:
                 optimiser.step()
         if (error := rmse(judge, network.answers(held))) < best:
-            best, found, told = error, network.answers(asked), f"{number + 1} passes"
+            best, found, told = error, network.answers(asked), f"after pass {number + 1}"
         if time.monotonic() > task.until:
             break
     return found, told
