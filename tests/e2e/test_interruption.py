@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import socket
 from pathlib import Path
@@ -15,6 +16,7 @@ from demand.demo import write_demo
 from demand.serving.http.server import LOOPBACK
 from tests.e2e.door import CANNOT_MOUNT, Door, Run
 from tests.e2e.installation import Installation, answer, wait_for
+from tests.full_disk import small_disk
 
 pytestmark = pytest.mark.e2e
 
@@ -116,14 +118,24 @@ def test_nothing_that_was_started_for_an_ended_run_is_left(serving: Installation
     assert sorted(found.values()) == sorted([found[master], master, master])
 
 
+def artifact_store(installation: Installation) -> Path:
+    stores = installation.zenml_store / "local_stores"
+    (artifacts,) = [path for path in stores.iterdir() if path.name != "default_zen_store"]
+    return artifacts
+
+
 class TestADiskThatIsFull:
-    @pytest.fixture(params=["reports", "ZenML's artifacts", "MLflow's artifacts", "served models"])
+    @pytest.fixture(
+        params=[
+            *("reports", "ZenML's artifacts", "MLflow's artifacts", "served models"),
+            "temporary files",
+        ]
+    )
     def full(self, request: pytest.FixtureRequest, serving: Installation) -> Path:
-        stores = serving.zenml_store / "local_stores"
-        (artifacts,) = [path for path in stores.iterdir() if path.name != "default_zen_store"]
         return {
             "reports": serving.reports,
-            "ZenML's artifacts": artifacts,
+            "ZenML's artifacts": artifact_store(serving),
+            "temporary files": serving.home / "runs",
             "MLflow's artifacts": serving.home / "artifacts",
             "served models": serving.home / "serving",
         }[request.param]
@@ -138,11 +150,22 @@ class TestADiskThatIsFull:
             pytest.skip("this system mounts no disk for a user")
         assert run.process.exitcode == 1, run.printed
         assert run.printed.startswith("error: cannot write")
-        assert "No space left on device" in run.printed
+        assert "No space left on device; free some space (`demand cache --clear`" in run.printed
         assert run.printed.count("\n") == 1, run.printed
         after = serving.status()
         assert (after["version"], after["endpoint"]) == (before["version"], before["endpoint"])
         assert answer(after["endpoint"]) == asked
+
+    def test_has_no_half_of_the_ads_and_the_next_run_works(
+        self, serving: Installation, door: Door
+    ) -> None:
+        with small_disk(artifact_store(serving), 2**16) as disk:
+            run = door.start(serving, "--quiet", "--no-cache")
+            assert run.wait() == 1, run.printed
+            assert re.match(r"error: cannot write \S+/ingest/ads/\S+/ads.parquet: ", run.printed)
+            assert [path for path in (disk / "ingest").rglob("*") if path.is_file()] == []
+        assert door.start(serving, "--no-cache", "--no-deploy").wait() == 0
+        assert list((serving.home / "runs").iterdir()) == []
 
     def test_is_told_where_a_database_cannot_grow(self, serving: Installation, door: Door) -> None:
         before = serving.status()

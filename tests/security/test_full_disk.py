@@ -6,14 +6,12 @@ import contextlib
 import os
 import re
 import subprocess
-import sys
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from demand.serving.api.server import SHARED_METRICS, share_metrics
-from tests.full_disk import full_disk
+from tests.full_disk import full_disk, small_disk
 from tests.served import Served, api, command, running, tiny_model, wait_for
 
 AD = {"title": "Велосипед горный", "category_name": "Велосипеды"}
@@ -48,21 +46,6 @@ def test_where_there_is_no_folder_each_counts_for_itself(tmp_path: Path) -> None
     assert SHARED_METRICS not in os.environ
 
 
-@contextlib.contextmanager
-def small_disk(folder: Path) -> Iterator[Path]:
-    """Mount a disk that is soon full, or skip the test."""
-    if not sys.platform.startswith("linux") or os.geteuid() != 0:
-        pytest.skip("only root of a Linux may mount a small disk")
-    folder.mkdir()
-    options = ["-t", "tmpfs", "-o", f"size={DISK_BYTES}", "none", str(folder)]
-    if subprocess.run(["mount", *options], capture_output=True, check=False).returncode:
-        pytest.skip("this system mounts no disk")
-    try:
-        yield folder
-    finally:
-        subprocess.run(["umount", "--lazy", str(folder)], check=True)
-
-
 def fill(disk: Path) -> None:
     with (disk / "full").open("wb", buffering=0) as file, contextlib.suppress(OSError):
         while True:
@@ -86,7 +69,7 @@ def answers(server: Served) -> None:
 @pytest.mark.e2e
 @pytest.mark.parametrize("full", ["before its start", "while it serves"])
 def test_on_a_full_disk_every_request_is_answered(tmp_path: Path, full: str) -> None:
-    with small_disk(tmp_path / "disk") as disk:
+    with small_disk(tmp_path / "disk", DISK_BYTES) as disk:
         if full == "before its start":
             fill(disk)
         environment = {"TMPDIR": str(disk)}

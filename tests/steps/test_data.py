@@ -1,4 +1,4 @@
-"""The validation's step in a real ZenML, in a store of its own."""
+"""The steps of data in a real ZenML, in a store of its own."""
 
 from __future__ import annotations
 
@@ -6,11 +6,13 @@ import json
 import os
 import subprocess
 import sys
-from pathlib import Path
+from typing import Any
+
+import pytest
 
 from demand.workspace.workspace import PROJECT_ROOT
 
-VALIDATE = """
+PROGRAM = """
 import datetime
 import json
 import numpy as np
@@ -20,7 +22,8 @@ from zenml.client import Client
 from pathlib import Path
 from demand.config import ValidationSettings
 from demand.data.typed import TypedAds
-from steps.data import validate
+from demand.data.versioning import file_md5
+from steps.data import ingest, validate
 from tests.ads_factory import make_ads
 
 UNPARSED = ["row", "line", "item_id", "column", "value", "reason"]
@@ -33,21 +36,33 @@ def load(ahead: bool) -> tuple[TypedAds, pd.DataFrame, np.ndarray]:
     stored = TypedAds.write(Path(f"{ahead}.parquet"), [ads])
     return stored, pd.DataFrame(columns=UNPARSED), np.arange(0)
 
+@step
+def ingested(ads: TypedAds) -> tuple[int, list[str]]:
+    return ads.rows, [str(path) for path in Path("temporary").rglob("*.parquet")]
+
 @pipeline(name="training")
-def training() -> None:
+def training(md5: str) -> None:
+    ads, _, _ = ingest(str(Path("ads.csv").absolute()), md5, 8.0)
+    ingested(ads)
     for ahead in (False, True):
         validate(*load(ahead), ValidationSettings())
 
-found, run = [], training()
+make_ads(300).to_csv("ads.csv", index=False)
+found, run = [], training(file_md5(Path("ads.csv")))
 for step in (run.steps["validate"], run.steps["validate_2"]):
     expires = Client().get_run_step(step.id).cache_expires_at
     found.append((expires and expires.isoformat(), step.outputs["warnings"][0].load()))
+outputs = run.steps["ingested"].outputs
+found.append([outputs[name][0].load() for name in ("output_0", "output_1")])
 print(json.dumps(found))
 """
 
 
-def test_a_verdict_that_hangs_on_the_day_is_not_kept_beyond_it(tmp_path: Path) -> None:
-    (tmp_path / "validation.py").write_text(VALIDATE, encoding="utf-8")
+@pytest.fixture(scope="module")
+def found(tmp_path_factory: pytest.TempPathFactory) -> list[Any]:
+    tmp_path = tmp_path_factory.mktemp("installation")
+    (tmp_path / "temporary").mkdir()
+    (tmp_path / "validation.py").write_text(PROGRAM, encoding="utf-8")
     environment = {
         **os.environ,
         "ZENML_CONFIG_PATH": str(tmp_path / "zenml"),
@@ -55,6 +70,7 @@ def test_a_verdict_that_hangs_on_the_day_is_not_kept_beyond_it(tmp_path: Path) -
         "ZENML_LOGGING_VERBOSITY": "CRITICAL",
         "DEMAND_REPORTS": str(tmp_path / "reports"),
         "PYTHONPATH": str(PROJECT_ROOT),
+        "TMPDIR": str(tmp_path / "temporary"),
         "TZ": "UTC",
     }
     done = subprocess.run(
@@ -66,8 +82,15 @@ def test_a_verdict_that_hangs_on_the_day_is_not_kept_beyond_it(tmp_path: Path) -
         check=False,
     )
     assert done.returncode == 0, done.stderr
+    return json.loads(done.stdout.splitlines()[-1])
 
-    (always, no_warning), (expires, warnings) = json.loads(done.stdout.splitlines()[-1])
+
+def test_a_temporary_file_goes_with_its_step(found: list[Any]) -> None:
+    assert found[2] == [300, []]
+
+
+def test_a_verdict_that_hangs_on_the_day_is_not_kept_beyond_it(found: list[Any]) -> None:
+    (always, no_warning), (expires, warnings) = found[:2]
     assert (always, no_warning) == (None, [])
     assert expires.endswith("T00:00:00")
     # It travels with the model: a folder of this machine tells others nothing.
