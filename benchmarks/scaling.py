@@ -26,6 +26,7 @@ from io import BytesIO
 from itertools import pairwise
 from pathlib import Path
 from signal import SIGKILL
+from typing import Any
 
 import matplotlib as mpl
 import numpy as np
@@ -299,7 +300,7 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def measure(
-    rows: Sequence[int], data: Path | None, say: report.Say, **options: object
+    rows: Sequence[int], data: Path | None, say: report.Say, **options: Any
 ) -> report.Report:
     """Measure each number of demo ads, or the file; ``options`` are of :func:`measure_size`."""
     about, sizes, threads = report.machine(), list[Size](), os.cpu_count() or 1

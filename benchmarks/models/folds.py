@@ -150,7 +150,7 @@ def _trained(
     return predicted, without, np.array(costs)
 
 
-def size_on_disk(model: Model) -> int:
+def size_on_disk(model: object) -> int:
     """Return the bytes of a saved model: of the folder that it saves, or of a pickle."""
     save = getattr(model, "save", None)
     if save is None:
