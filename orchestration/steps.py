@@ -27,7 +27,7 @@ from demand.config import FeatureSettings
 from demand.data.lineage import code_fingerprint, report_fingerprint
 from demand.data.typed import TypedAds
 from demand.errors import GateRefusal
-from demand.features.builder import FeatureSet
+from demand.features.feature_set import FeatureSet
 from demand.model.predictor import Predictor
 from demand.progress import step_shown
 from demand.workspace.workspace import reports_folder, write_aside

@@ -14,9 +14,9 @@ from demand.config import CheckSettings, FeatureSettings, TrainingSettings
 from demand.data.typed import TypedAds
 from demand.evaluation.baselines import MEANS_COLUMNS, baseline_answers, drawn_rows
 from demand.evaluation.checks import behaviour_only, run_checks
-from demand.features import builder as core
-from demand.features.builder import FeatureSet
+from demand.features import feature_set as core
 from demand.features.category_statistics import category_statistics
+from demand.features.feature_set import FeatureSet
 from demand.features.training_ads import TrainingAds
 from demand.model.predictor import Predictor
 from demand.model.training import calibrate_intervals, calibrate_percentiles

@@ -5,7 +5,7 @@ from __future__ import annotations
 from functools import cache
 
 from demand.config import FeatureSettings, TrainingSettings
-from demand.features.builder import FeatureSet, build_features
+from demand.features.feature_set import FeatureSet, build_features
 from demand.model.predictor import Predictor
 from demand.model.training import Training, train
 from tests.ads_factory import make_ads

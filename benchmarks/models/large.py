@@ -32,8 +32,8 @@ from benchmarks.models.peers import CATEGORIES, LightGBMPeer
 from demand.config import FeatureSettings
 from demand.data.typed import TypedAds
 from demand.evaluation.metrics import Floats, rmse
-from demand.features.builder import build_features
 from demand.features.encoding import AdColumns
+from demand.features.feature_set import build_features
 from demand.features.training_ads import TrainingAds
 from demand.model.network import logit_of_mean
 from demand.schema.arrays import Rows

@@ -13,7 +13,7 @@ import pandas as pd
 from benchmarks.models.folds import Entry, Model
 from demand.config import SplitSettings, TrainingConfig
 from demand.data.splitting import split_ads
-from demand.features.builder import build_features
+from demand.features.feature_set import build_features
 from demand.features.training_ads import TrainingAds
 from demand.model.predictor import Predictor
 from demand.model.training import refit, train

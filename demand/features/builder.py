@@ -17,7 +17,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 from zlib import crc32
 
 import numpy as np
@@ -35,13 +35,7 @@ from demand.features.encoding import (
 )
 from demand.features.target_encoding import fit_price_levels, fit_target_means, out_of_fold
 from demand.schema.arrays import Floats, Hashes
-from demand.schema.columns import PARAMS, TARGET
-
-if TYPE_CHECKING:
-    import pandas as pd
-
-    from demand.features.training_ads import TrainingAds
-
+from demand.schema.columns import PARAMS
 
 Arrays = Mapping[str, NDArray[Any]]
 _GROUPS = (*kernels.TokenGroup, *kernels.CrossGroup)
@@ -63,6 +57,24 @@ _PRICE_COLUMNS = ("parent_category_name", "category_name", *PARAMS, "price")
 _KINDS = len(kernels.TARGET_GROUPS)
 _NO_TABLE = np.empty(0, np.uint32), np.empty(0, np.float32)
 _NO_MEANS = kernels.TargetMeans(*_NO_TABLE, 0.0, np.zeros(_KINDS), np.ones(_KINDS))
+
+
+class LabelledAds(Protocol):
+    """What is learnt from: :class:`demand.features.training_ads.TrainingAds`.
+
+    Of n ads; it is named here by what it can, since an answer needs none of its imports.
+    """
+
+    @property
+    def rows(self) -> int:
+        """Number of ads, n."""
+
+    @property
+    def target(self) -> Floats:
+        """Deal probabilities, shape (n,)."""
+
+    def blocks(self, columns: Sequence[str] | None = None) -> Iterator[AdColumns]:
+        """Yield all ads in their order."""
 
 
 @dataclass(frozen=True)
@@ -132,7 +144,7 @@ class FeatureBuilder:
 
     @classmethod
     def fit(
-        cls, ads: TrainingAds, fold: NDArray[np.int64], settings: FeatureSettings
+        cls, ads: LabelledAds, fold: NDArray[np.int64], settings: FeatureSettings
     ) -> tuple[FeatureBuilder, Features]:
         """Fit on training ads; return their features, with target means out of ``fold``, (n,).
 
@@ -196,7 +208,7 @@ class FeatureBuilder:
 
 
 def _shown(
-    ads: TrainingAds, passes_before: int, columns: Sequence[str] | None = None
+    ads: LabelledAds, passes_before: int, columns: Sequence[str] | None = None
 ) -> Iterator[AdColumns]:
     """Yield the blocks of ads that are read three times, and show how far the step is."""
     from demand.progress import report  # with rich, which a model that only answers lacks
@@ -313,88 +325,3 @@ def _array(arrays: Arrays, name: str, dtype: DTypeLike, length: int | None = Non
     if array.ndim != 1 or length not in (None, len(array)):
         raise ValueError(f"{name} has the shape {array.shape}, not ({length or 'rows'},)")
     return array
-
-
-_PART = ("row", "bucket", "weight", "dense", "target")
-
-
-@dataclass(frozen=True)
-class Part:
-    """Features of n ads, and their targets: deal probabilities, shape (n,)."""
-
-    features: Features
-    target: Floats
-
-    def to_arrays(self, name: str) -> dict[str, NDArray[Any]]:
-        """Return all arrays under names that begin with ``name``."""
-        sparse = self.features.sparse
-        arrays: tuple[NDArray[Any], ...] = (sparse.row, sparse.bucket, sparse.weight)
-        arrays += (self.features.dense, self.target)
-        return {f"{name}.{key}": array for key, array in zip(_PART, arrays, strict=True)}
-
-    @classmethod
-    def from_arrays(cls, arrays: Mapping[str, NDArray[Any]], name: str) -> Part:
-        """Undo :meth:`to_arrays`."""
-        row, bucket, weight, dense, target = (arrays[f"{name}.{key}"] for key in _PART)
-        return cls(Features(SparseAds(len(target), row, bucket, weight), dense), target)
-
-
-@dataclass(frozen=True)
-class FeatureSet:
-    """The arrays of a training run."""
-
-    builder: FeatureBuilder  # fitted on the training part
-    training: Part  # n ads; target means are out of fold, and there are no tokens with crosses
-    fold: NDArray[np.int64]  # of each training ad, shape (n,); a seller's ads lie in one
-    validation: Part | None  # ads of other sellers; None where all ads are learnt from
-
-    def to_arrays(self) -> dict[str, NDArray[Any]]:
-        """Return all arrays by name; with the builder's settings they are all there is."""
-        arrays = {f"builder.{name}": array for name, array in self.builder.arrays.items()}
-        arrays |= self.training.to_arrays("training") | {"fold": self.fold}
-        if self.validation is not None:
-            arrays |= self.validation.to_arrays("validation")
-        return {name: np.ascontiguousarray(array) for name, array in arrays.items()}
-
-    @classmethod
-    def from_arrays(
-        cls, settings: FeatureSettings, arrays: Mapping[str, NDArray[Any]]
-    ) -> FeatureSet:
-        """Undo :meth:`to_arrays`."""
-        prefix = "builder."
-        fitted = {k.removeprefix(prefix): v for k, v in arrays.items() if k.startswith(prefix)}
-        held = "validation.target" in arrays
-        return cls(
-            FeatureBuilder(settings, fitted),
-            Part.from_arrays(arrays, "training"),
-            arrays["fold"],
-            Part.from_arrays(arrays, "validation") if held else None,
-        )
-
-
-def build_features(
-    training_ads: TrainingAds | pd.DataFrame,
-    validation_ads: pd.DataFrame | None,
-    settings: FeatureSettings,
-    seed: int,
-) -> FeatureSet:
-    """Fit the features on the training ads and apply them to the validation ads.
-
-    Both are typed ads with their target, without a common seller; there are no validation ads
-    where the number of epochs is known. Where the settings leave it open, the number of ads
-    decides whether there are crosses.
-    """
-    from demand.features.training_ads import TrainingAds  # with pandas, which answers need not
-
-    if not isinstance(training_ads, TrainingAds):
-        training_ads = TrainingAds(training_ads)
-    if settings.crosses is None:
-        crosses = training_ads.rows >= settings.crosses_rows_min
-        settings = settings.model_copy(update={"crosses": crosses})
-    fold = seller_folds(training_ads.sellers, settings.statistics_folds, seed)
-    builder, features = FeatureBuilder.fit(training_ads, fold, settings)
-    validation = None
-    if validation_ads is not None:
-        held = builder.transform(AdColumns.from_frame(validation_ads))
-        validation = Part(held, validation_ads[TARGET].to_numpy(dtype=np.float64))
-    return FeatureSet(builder, Part(features, training_ads.target), fold, validation)

@@ -12,7 +12,7 @@ import torch
 from torch.nn.functional import binary_cross_entropy_with_logits, embedding
 
 from demand.config import OnePassSettings
-from demand.features.builder import FeatureSet
+from demand.features.feature_set import FeatureSet
 from demand.features.training_ads import TrainingAds
 from demand.model.network import DemandNetwork, Wide, logit_of_mean
 from demand.progress import report

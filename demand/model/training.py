@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from demand.config import FeatureSettings, TrainingSettings
 from demand.errors import ModelError
-from demand.features.builder import FeatureSet, Part, build_features
+from demand.features.feature_set import FeatureSet, Part, build_features
 from demand.features.training_ads import TrainingAds
 from demand.model.calibration import Percentiles, fit_intervals
 from demand.model.network import DemandNetwork, Wide, cross_fitted_logits, fit_wide

@@ -19,8 +19,8 @@ from demand.config import FeatureSettings, SplitSettings, TrainingSettings
 from demand.data.reading import read_ads
 from demand.data.splitting import split_ads
 from demand.demo import write_demo
-from demand.features.builder import build_features
 from demand.features.category_statistics import category_statistics
+from demand.features.feature_set import build_features
 from demand.model.training import calibrate_intervals, calibrate_percentiles, train
 from demand.registry.packaging import save_model
 from demand.workspace.workspace import PROJECT_ROOT, write_json

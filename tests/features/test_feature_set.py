@@ -4,8 +4,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from demand.features.builder import FeatureSet, build_features
 from demand.features.encoding import AdColumns
+from demand.features.feature_set import FeatureSet, build_features
 from demand.schema.columns import TARGET
 from tests.ads_factory import make_ads
 from tests.tiny_model import FEATURES, tiny_features

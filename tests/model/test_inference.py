@@ -9,8 +9,9 @@ import pytest
 import torch
 from numpy.typing import NDArray
 
-from demand.features.builder import FeatureBuilder, Features, build_features
+from demand.features.builder import FeatureBuilder, Features
 from demand.features.encoding import AdColumns
+from demand.features.feature_set import build_features
 from demand.model.network import DemandNetwork, Wide
 from demand.model.predictor import Inference
 from tests.ads_factory import make_ads

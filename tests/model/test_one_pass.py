@@ -9,7 +9,7 @@ import pytest
 
 from demand.config import OnePassSettings, TrainingSettings
 from demand.errors import ModelError
-from demand.features.builder import build_features
+from demand.features.feature_set import build_features
 from demand.features.training_ads import TrainingAds
 from demand.model.predictor import Predictor
 from demand.model.training import Training, refit, train

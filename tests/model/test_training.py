@@ -10,7 +10,7 @@ import torch
 
 from demand.config import TrainingSettings
 from demand.errors import ModelError
-from demand.features.builder import build_features
+from demand.features.feature_set import build_features
 from demand.model.predictor import Predictor
 from demand.model.training import Training, train
 from demand.progress import Epoch

@@ -15,7 +15,7 @@ import pytest
 from demand.data.lineage import code_fingerprint
 from demand.data.typed import TypedAds
 from demand.errors import ModelError
-from demand.features.builder import FeatureSet
+from demand.features.feature_set import FeatureSet
 from demand.model.predictor import Predictor
 from demand.schema.columns import TARGET
 from orchestration import steps

@@ -13,7 +13,7 @@ import pytest
 from starlette.testclient import TestClient
 
 from demand.config import FeatureSettings, TrainingSettings
-from demand.features.builder import build_features
+from demand.features.feature_set import build_features
 from demand.model.predictor import Predictor
 from demand.model.training import train
 from demand.registry.packaging import EXAMPLE_ADS, records, save_model

@@ -50,7 +50,7 @@ def fit_model(
     ModelError
         The training diverged.
     """
-    from demand.features.builder import build_features
+    from demand.features.feature_set import build_features
     from demand.features.training_ads import TrainingAds
     from demand.model.training import train
 
