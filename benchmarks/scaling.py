@@ -3,7 +3,7 @@
 Runs ``run.py --pipeline training`` on demo ads in a temporary installation, deployment included,
 then peers on the same training, validation and test ads. Each is a process of its own. Memory is
 that of the process and all below it, a page that n of them share counted once; like CPU time it
-is looked at twice a second. A peer is ended when it has taken as long as our pipeline, or
+is looked at every two seconds. A peer is ended when it has taken as long as our pipeline, or
 ``--memory-gb``; those that learn in rounds or passes stop at four fifths of the time, and answer.
 
 Explained is a share of what can be: (mean² - RMSE²) / (mean² - floor²) on the test ads, of the
