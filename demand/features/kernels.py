@@ -191,9 +191,9 @@ def smoothed_means(
 ) -> Floats:
     """Return the mean of each group, or what stands in for it where it is unknown: (s, n).
 
-    ``keys`` and ``means`` are as in :class:`TargetMeans`, ``groups`` those of n rows, shape (s, n).
-    For each of the s kinds of groups, ``above`` has the number of the kind before it that stands
-    in, or -1 for ``overall``.
+    ``keys`` and ``means`` are as :func:`demand.features.encoders.fit_means` has them, ``groups``
+    those of n rows, shape (s, n). For each of the s kinds of groups, ``above`` has the number of
+    the kind before it that stands in, or -1 for ``overall``.
     """
     found = np.empty(groups.shape, np.float64)
     for kind in range(groups.shape[0]):
@@ -396,11 +396,8 @@ class ReadAds(NamedTuple):
     numeric: Floats  # as in :class:`EncodedAds`
     categories: CategoryHashes
     texts: Texts
-    # Logarithms of prices, each of shape (n,): log(1 + roubles), NaN where the price is missing;
-    # and what is usual, in the category and for the deepest params that are known.
-    log_price: Floats
-    level_of_category: Floats
-    level_of_params: Floats
+    log_price: Floats  # log(1 + roubles), NaN where the price is missing, shape (n,)
+    levels: Floats  # what is usual at each level of the chain, shape (5, n)
 
 
 CLIP = 5.0  # standard deviations, so that an absurd value cannot dominate
@@ -419,33 +416,41 @@ def _log_of_sequence(number: float) -> float:
 @compilable
 def _dense_numbers(read: ReadAds) -> Floats:
     """Return price, price over its level twice, lengths and sequence number, shape (6, n)."""
-    texts, sequence, usual = read.texts, read.numeric[SEQUENCE_NUMBER], read.level_of_params
+    texts, sequence, usual = read.texts, read.numeric[SEQUENCE_NUMBER], read.levels[LEVELS - 1]
     numbers = np.empty((DENSE_NUMBERS, len(sequence)))
     for ad in range(len(sequence)):
         price = read.log_price[ad]
         missing = isnan(price)
         numbers[0, ad] = usual[ad] if missing else price
         numbers[1, ad] = 0.0 if missing else price - usual[ad]
-        numbers[2, ad] = 0.0 if missing else price - read.level_of_category[ad]
+        numbers[2, ad] = 0.0 if missing else price - read.levels[CATEGORY_LEVEL, ad]
         numbers[3, ad] = log1p(texts.description_letters[ad])
         numbers[4, ad] = log1p(texts.title_letters[ad])
         numbers[5, ad] = _log_of_sequence(sequence[ad])
     return numbers
 
 
-@compilable
-def _write_numbers(dense: NDArray[np.float32], numbers: Floats, state: FittedState) -> None:
+@compiled
+def write_numbers(
+    dense: NDArray[np.float32],
+    numbers: Floats,
+    low: Floats,
+    width: Floats,
+    which: NDArray[np.int64],
+    center: Floats,
+    scale: Floats,
+) -> None:
     """Write numbers, shape (6, n), by how far they have come through each bin, and scaled.
 
-    (Gorishniy et al., *On embeddings for numerical features*, NeurIPS 2022.) Into the first
-    bins + 6 columns: shares of bins that are passed, in [0, 1], and standard deviations.
+    Into the first bins + 6 columns: shares of bins that are passed, in [0, 1], and standard
+    deviations. Takes the state of :class:`demand.features.encoders.NumberEncoder`.
     """
-    bins = len(state.low)
+    bins = len(low)
     for ad in range(len(dense)):
         for place in range(bins):
-            come = numbers[state.which[place], ad] - state.low[place]
-            dense[ad, place] = min(max(come / state.width[place], 0.0), 1.0)
-    write_scaled(dense[:, bins:], numbers, state.center, state.scale)
+            come = numbers[which[place], ad] - low[place]
+            dense[ad, place] = min(max(come / width[place], 0.0), 1.0)
+    write_scaled(dense[:, bins:], numbers, center, scale)
 
 
 @compiled
@@ -501,16 +506,6 @@ _TARGET_GROUPS = len(TARGET_GROUPS)
 _BESIDE = len(TARGET_GROUPS) - LEVELS
 _PRICE_MISSING = np.uint64(1 << 32)  # more than any number of bins
 TARGET_ABOVE = np.array([TARGET_GROUPS.index(f) if f else -1 for f in FALLBACK.values()])
-
-
-class TargetMeans(NamedTuple):
-    """Smoothed means of the target: see :func:`demand.features.target_encoding.fit_means`."""
-
-    keys: NDArray[np.uint32]  # hashes of the groups that are known, sorted, shape (g,)
-    means: NDArray[np.float32]
-    overall: float  # of all ads
-    center: Floats  # mean of each kind of group among training ads, shape (s,)
-    scale: Floats  # and its standard deviation
 
 
 @compilable
@@ -764,7 +759,7 @@ def _add_numbers(tokens: Tokens, end: int, read: ReadAds) -> int:
         of_both, no_image = join(category, user_type), _no_image(values[IMAGE, ad])
         price = place_number(log_price[ad], _PRICE)
         fine_price = place_number(log_price[ad], _FINE_PRICE)
-        over_level = place_number(log_price[ad] - read.level_of_params[ad], _OVER_LEVEL)
+        over_level = place_number(log_price[ad] - read.levels[LEVELS - 1, ad], _OVER_LEVEL)
         text = place_number(np.log1p(texts.description_letters[ad]), _DESCRIPTION)
         title = place_number(texts.title_letters[ad], _TITLE)
         number = place_number(_log_of_sequence(sequence[ad]), _SEQUENCE)
@@ -857,7 +852,8 @@ def _add_crosses(tokens: Tokens, end: int, read: ReadAds) -> int:
         params, category = chain[LEVELS - 1, ad], chain[CATEGORY_LEVEL, ad]
         user_type, image = values[USER_TYPE, ad], values[IMAGE, ad]
         city = join(values[REGION, ad], values[CITY, ad])
-        of_price = join(params, _price_step(read.log_price[ad] - read.level_of_category[ad]))
+        over_level = read.log_price[ad] - read.levels[CATEGORY_LEVEL, ad]
+        of_price = join(params, _price_step(over_level))
         of_seller = join(params, user_type)
         end = _add(tokens, end, ad, group.PARAMS_PRICE, of_price, 1.0)
         end = _add(tokens, end, ad, group.PARAMS_USER_TYPE, of_seller, 1.0)
@@ -917,7 +913,7 @@ def _hash_tokens(read: ReadAds, state: FittedState) -> Tokens:
 
 
 class FittedState(NamedTuple):
-    """What is known before target means are: see where each is made.
+    """The state of all encoders, see :mod:`demand.features.encoders`, and how tokens are hashed.
 
     Flat, as all that goes into :func:`transform_block`: numba takes plain tuples in a third of
     the time.
@@ -925,17 +921,22 @@ class FittedState(NamedTuple):
 
     is_letter: NDArray[np.bool_]
     word_letters: int
-    price_keys: NDArray[np.uint32]  # of the groups whose price level is known, shape (g,)
-    price_means: NDArray[np.float32]  # their smoothed means of the log price
+    price_keys: NDArray[np.uint32]
+    price_means: NDArray[np.float32]
     price_overall: float
-    price_bins: Floats  # edges, sorted
-    low: Floats  # lower edge of each bin of the piecewise-linear encoding, shape (bins,)
+    price_bins: Floats
+    rarity: NDArray[np.uint8]
+    low: Floats
     width: Floats
-    which: NDArray[np.int64]  # the number that each bin belongs to
-    center: Floats  # mean of each number, shape (6,)
-    scale: Floats  # and its standard deviation
-    rarity: NDArray[np.uint8]  # of the n-grams of each bucket, shape (``RARITY_BUCKETS``,)
-    user_types: Hashes  # of each known type of seller
+    which: NDArray[np.int64]
+    center: Floats
+    scale: Floats
+    target_keys: NDArray[np.uint32]
+    target_means: NDArray[np.float32]
+    target_overall: float
+    target_center: Floats
+    target_scale: Floats
+    user_types: Hashes
     group_salt: Hashes  # as in :class:`TokenHashing`
     group_scale: Floats
     buckets: np.uint64
@@ -949,60 +950,55 @@ def dense_width(bins: int, user_types: int) -> int:
     return bins + DENSE_NUMBERS + BINARY_FEATURES + user_types + _TARGET_GROUPS
 
 
-@compilable
-def _read_ads(
-    ads: EncodedAds,
-    with_grams: bool,
-    is_letter: NDArray[np.bool_],
-    word_letters: int,
-    price_keys: NDArray[np.uint32],
-    price_means: NDArray[np.float32],
-    price_overall: float,
-) -> ReadAds:
-    """Read n ads; what was fitted is as in :class:`FittedState`."""
-    categories = category_hashes(ads.hashes, ads.numeric[IMAGE_CLASS])
-    texts = read_texts(ads, is_letter, word_letters, with_grams)
-    chain = categories.mixed_chain
-    level = smoothed_means(price_keys, price_means, chain, LEVEL_ABOVE, price_overall)
-    logs, of_category, of_params = log_prices(ads.numeric), level[CATEGORY_LEVEL], level[LEVELS - 1]
-    return ReadAds(ads.numeric, categories, texts, logs, of_category, of_params)
-
-
 @compiled
 def measure(
-    encoded: tuple[Any, ...], fitted: tuple[Any, ...], with_grams: bool
-) -> tuple[Floats, NDArray[np.int64]]:
-    """Return the dense numbers of n ads, shape (6, n), and their n-grams by bucket of rarity.
+    read: ReadAds, price_bins: Floats, user_types: Hashes
+) -> tuple[Floats, NDArray[np.float32], Hashes, NDArray[np.int64]]:
+    """Return what encoders are fitted on, of n ads.
 
-    Takes :class:`EncodedAds` and the first five of :class:`FittedState`, as plain tuples.
+    Their numbers, shape (6, n); the binary features, shape (n, 8 + types); the group of each of
+    ``TARGET_GROUPS``, shape (s, n); and their n-grams by bucket of rarity.
     """
-    read = _read_ads(EncodedAds(*encoded), with_grams, *fitted)
-    return _dense_numbers(read), count_grams(read.texts)
+    binary = np.empty((len(read.log_price), BINARY_FEATURES + len(user_types)), np.float32)
+    _write_binary_features(binary, read, user_types)
+    groups = _target_groups(read.categories, read.log_price, price_bins)
+    return _dense_numbers(read), binary, groups, count_grams(read.texts)
 
 
 @compiled
 def transform_block(
-    encoded: tuple[Any, ...], fitted: tuple[Any, ...], targets: tuple[Any, ...]
-) -> tuple[NDArray[np.int32], NDArray[np.int32], NDArray[np.float32], NDArray[np.float32], Hashes]:
+    encoded: tuple[Any, ...], fitted: tuple[Any, ...]
+) -> tuple[NDArray[np.int32], NDArray[np.int32], NDArray[np.float32], NDArray[np.float32]]:
     """Return all features of n ads.
 
-    Takes :class:`EncodedAds`, :class:`FittedState` and :class:`TargetMeans`, as plain tuples.
-    Returns row, bucket and weight, see :class:`demand.features.builder.SparseAds`; the dense
-    features, shape (n, d), of which the last columns are the target encoding; and the group of
-    each of ``TARGET_GROUPS``, shape (s, n).
+    Takes :class:`EncodedAds` and :class:`FittedState` as plain tuples. Returns row, bucket and
+    weight, see :class:`demand.features.builder.SparseAds`; and the dense features, shape (n, d),
+    of which the last columns are the target encoding.
     """
-    state, means = FittedState(*fitted), TargetMeans(*targets)
-    read = _read_ads(EncodedAds(*encoded), not state.crosses, *fitted[:5])
+    ads, state = EncodedAds(*encoded), FittedState(*fitted)
+    categories = category_hashes(ads.hashes, ads.numeric[IMAGE_CLASS])
+    texts = read_texts(ads, state.is_letter, state.word_letters, not state.crosses)
+    levels = smoothed_means(
+        state.price_keys,
+        state.price_means,
+        categories.mixed_chain,
+        LEVEL_ABOVE,
+        state.price_overall,
+    )
+    read = ReadAds(ads.numeric, categories, texts, log_prices(ads.numeric), levels)
     bins = len(state.low)
     width = dense_width(bins, len(state.user_types))
     dense = np.empty((read.numeric.shape[1], width), np.float32)
-    _write_numbers(dense, _dense_numbers(read), state)
+    numbers = _dense_numbers(read)
+    write_numbers(dense, numbers, state.low, state.width, state.which, state.center, state.scale)
     _write_binary_features(dense[:, bins + DENSE_NUMBERS :], read, state.user_types)
     groups = _target_groups(read.categories, read.log_price, state.price_bins)
-    encoded_groups = smoothed_means(means.keys, means.means, groups, TARGET_ABOVE, means.overall)
-    write_scaled(dense[:, width - _TARGET_GROUPS :], encoded_groups, means.center, means.scale)
+    targets, overall = (state.target_keys, state.target_means), state.target_overall
+    means = smoothed_means(*targets, groups, TARGET_ABOVE, overall)
+    last = dense[:, width - _TARGET_GROUPS :]
+    write_scaled(last, means, state.target_center, state.target_scale)
     tokens = _hash_tokens(read, state)
-    return tokens.row, tokens.bucket, tokens.weight, dense, groups
+    return tokens.row, tokens.bucket, tokens.weight, dense
 
 
 # --- The model's inference ------------------------------------------------------------------

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -36,6 +37,12 @@ class TrainingAds:
     def rows(self) -> int:
         """Number of ads, n."""
         return len(self.target)
+
+    def stored(self) -> tuple[Path, Rows]:
+        """Return the file that they are rows of, and which; a ValueError for a frame."""
+        if isinstance(self._ads, pd.DataFrame):
+            raise ValueError("these ads are in memory, and in no file")
+        return self._ads.path, self._rows
 
     def blocks(self, columns: Sequence[str] | None = None) -> Iterator[AdColumns]:
         """Yield all ads in their order; columns that are not asked for may be missing."""

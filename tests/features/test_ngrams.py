@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from sklearn.feature_extraction.text import CountVectorizer
 
 from demand.config import FeatureSettings
-from demand.features.builder import rarity_of
+from demand.features.encoders import TextEncoder
 from demand.features.encoding import (
     TITLE_LETTERS_MAX,
     AdColumns,
@@ -181,7 +181,7 @@ def rarities(found: Occurrences, table: NDArray[np.uint8]) -> set[float]:
 
 def test_the_rarity_is_the_inverse_document_frequency() -> None:
     texts = read(("ааа",), ("ааа",), ("ааа",), ("жжж",))
-    table = rarity_of(count_grams(texts), 4)
+    table = TextEncoder.fit(count_grams(texts), 4).rarity
     assert (table.shape, table.dtype) == ((RARITY_BUCKETS,), np.uint8)
     common, rare = read(("ааа",)).title_grams, read(("жжж",)).title_grams
     half = RARITY_STEP / 2
@@ -194,11 +194,11 @@ def test_the_rarity_is_the_inverse_document_frequency() -> None:
 def test_a_gram_of_every_ad_has_the_rarity_of_one() -> None:
     """In title and description it occurs twice an ad, and still in no more ads than there are."""
     texts = read(*[("ааа", "ааа")] * 5)
-    assert rarities(texts.description_grams, rarity_of(count_grams(texts), 5)) == {1.0}
+    assert rarities(texts.description_grams, TextEncoder.fit(count_grams(texts), 5).rarity) == {1.0}
 
 
 def test_the_rarity_of_many_ads_fits_its_eight_bits() -> None:
-    table = rarity_of(count_grams(read((None,))), 5_000_000)
+    table = TextEncoder.fit(count_grams(read((None,))), 5_000_000).rarity
     assert table.min() * RARITY_STEP == pytest.approx(1.0 + np.log(5_000_001), abs=0.6)
 
 
