@@ -105,6 +105,8 @@ class TrainingSettings(Settings):
     warmup_share: Annotated[float, Field(gt=0.0, le=1.0)] = 0.3
     patience: Count = 2
     threads: Count = 1
+    device: Literal["auto", "cpu", "cuda"] = "cpu"
+    processes: Count = 1
     one_pass: OnePassSettings = OnePassSettings()
     refit: bool = True
     refit_share_min: Share = 0.1

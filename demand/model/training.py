@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -19,9 +18,11 @@ from demand.errors import ModelError
 from demand.features.feature_set import FeatureSet, Part, build_features
 from demand.features.training_ads import TrainingAds
 from demand.model.calibration import Percentiles, fit_intervals
+from demand.model.devices import deterministic
 from demand.model.network import DemandNetwork, Wide, cross_fitted_logits, fit_wide
 from demand.model.one_pass import learn_once
 from demand.model.predictor import Predictor, parents_of
+from demand.model.processes import learn_in_processes
 from demand.progress import Epoch, report
 from demand.schema.arrays import Floats
 from demand.schema.columns import TARGET
@@ -30,6 +31,8 @@ from demand.schema.columns import TARGET
 CROSS_FITS = 5
 # An interval of fewer errors would be mostly luck.
 ROWS_MIN = 100
+_Inputs = tuple[torch.Tensor, torch.Tensor]
+_Judge = Callable[[DemandNetwork], float]
 _LARGEST = float(np.finfo(np.float16).max)  # of the weights that can be saved
 
 
@@ -73,10 +76,11 @@ def train(
         return _train_once(features, ads, settings, seed, on_epoch)
     if epochs is None and features.validation is None:
         raise ValueError("without validation ads the number of epochs must be given")
-    with _deterministic(seed, settings.threads):
+    with deterministic(seed, settings) as device:
         wide, offsets = _fit_wide(features, settings)
         width = features.builder.width
         network = DemandNetwork(width, hidden=settings.hidden, dropout=settings.dropout)
+        network = network.to(device)
         taken: list[Epoch] = []
         best, best_rmse, best_state = 0, math.inf, {}
         for epoch in _fit(network, features, wide, offsets, settings, seed):
@@ -86,7 +90,7 @@ def train(
             better = epochs == epoch.epoch if epochs else epoch.validation_rmse <= best_rmse
             if better:
                 best, best_rmse = epoch.epoch, epoch.validation_rmse
-                best_state = {k: v.numpy().copy() for k, v in network.state_dict().items()}
+                best_state = _state(network)
             if epochs == epoch.epoch or (not epochs and epoch.epoch - best >= settings.patience):
                 break
     if not best:
@@ -105,15 +109,22 @@ def _train_once(
     if ads is None:
         raise ValueError("with crosses the ads themselves must be given")
     started, how = time.perf_counter(), settings.one_pass
-    with _deterministic(seed, settings.threads):
-        network, wide, loss = learn_once(features, ads, how, seed)
-        state = {k: v.numpy().copy() for k, v in network.state_dict().items()}
-        error = _validation_rmse(network, features.validation, wide)
+    with deterministic(seed, settings) as device:
+        if settings.processes > 1:
+            network, wide, loss = learn_in_processes(features, ads, settings, seed)
+        else:
+            network, wide, loss = learn_once(features, ads, how, seed, device)
+        error = _judge(features, wide, device)(network.to(device))
+        state = _state(network)
     predictor = _predictor(features, wide, state, "training.one_pass", how.learning_rate)
     epoch = Epoch(1, loss, error, time.perf_counter() - started)
     if on_epoch is not None:
         on_epoch(epoch)
     return Training(predictor, (epoch,), 1)
+
+
+def _state(network: DemandNetwork) -> dict[str, NDArray[np.float32]]:
+    return {name: array.cpu().numpy().copy() for name, array in network.state_dict().items()}
 
 
 def _predictor(
@@ -196,9 +207,9 @@ def _fit(
     seed: int,
 ) -> Iterator[Epoch]:
     """Train epoch after epoch; the caller decides when it is enough."""
-    training = features.training
-    inputs = _inputs(training, offsets)
-    target = torch.from_numpy(training.target).float()
+    training, device = features.training, next(network.parameters()).device
+    inputs, judge = _inputs(training, offsets, device), _judge(features, wide, device)
+    target = torch.from_numpy(training.target).float().to(device)
     n = len(target)
     steps = math.ceil(n / settings.batch_size)
     optimiser = _optimiser(network, settings)
@@ -209,7 +220,7 @@ def _fit(
     for number in range(1, settings.epochs_max + 1):
         started = time.perf_counter()
         network.train()
-        order, total = torch.from_numpy(rng.permutation(n)), 0.0
+        order, total = torch.from_numpy(rng.permutation(n)).to(device), 0.0
         for done, rows in enumerate(torch.split(order, settings.batch_size)):
             report(number - 1 + done / steps, settings.epochs_max)
             logits = network(*(each[rows] for each in inputs))
@@ -219,16 +230,20 @@ def _fit(
             optimiser.step()
             schedule.step()
             total += float(loss.detach()) * len(rows)
-        error = _validation_rmse(network, features.validation, wide)
-        yield Epoch(number, total / n, error, time.perf_counter() - started)
+        yield Epoch(number, total / n, judge(network), time.perf_counter() - started)
 
 
-def _validation_rmse(network: DemandNetwork, validation: Part | None, wide: Wide) -> float:
-    """Return the error on validation ads, NaN where there are none."""
-    if validation is None:
-        return math.nan
-    inputs = _inputs(validation, wide.logits(validation.features.sparse))
-    return float(np.sqrt(np.mean((_probabilities(network, inputs) - validation.target) ** 2)))
+def _judge(features: FeatureSet, wide: Wide, device: torch.device) -> _Judge:
+    """Return what tells a network's RMSE on the validation ads: NaN where there are none."""
+    part = features.validation
+    if part is None:
+        return lambda _: math.nan
+    inputs, target = _inputs(part, wide.logits(part.features.sparse), device), part.target
+
+    def rmse(network: DemandNetwork) -> float:
+        return float(np.sqrt(np.mean((_probabilities(network, inputs) - target) ** 2)))
+
+    return rmse
 
 
 def _optimiser(network: DemandNetwork, settings: TrainingSettings) -> torch.optim.AdamW:
@@ -252,35 +267,19 @@ def _warmup_cosine(steps: int, warmup_share: float) -> Callable[[int], float]:
     return scale
 
 
-def _inputs(part: Part, wide: Floats) -> tuple[torch.Tensor, torch.Tensor]:
+def _inputs(part: Part, wide: Floats, device: torch.device) -> _Inputs:
     """Return what the network reads: dense features, and the wide path's logits."""
-    return torch.from_numpy(part.features.dense), torch.from_numpy(wide).float()
+    dense = torch.from_numpy(part.features.dense).to(device)
+    return dense, torch.from_numpy(wide).float().to(device)
 
 
-def _probabilities(network: DemandNetwork, inputs: tuple[torch.Tensor, ...]) -> Floats:
+def _probabilities(network: DemandNetwork, inputs: _Inputs) -> Floats:
     """Answer in blocks, so that a million ads do not need a million rows of memory."""
     network.eval()
     with torch.no_grad():
         blocks = [
-            torch.sigmoid(network(*block)).numpy()
+            torch.sigmoid(network(*block)).cpu().numpy()
             for block in zip(*(torch.split(each, 8192) for each in inputs), strict=True)
         ]
     answers: Floats = np.concatenate(blocks).astype(np.float64)
     return answers
-
-
-@contextmanager
-def _deterministic(seed: int, threads: int) -> Iterator[None]:
-    """Fix torch's randomness, algorithms and threads for the block; put them back after."""
-    threads_before = torch.get_num_threads()
-    strict_before = torch.are_deterministic_algorithms_enabled()
-    warning_before = torch.is_deterministic_algorithms_warn_only_enabled()
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
-        torch.set_num_threads(threads)
-        torch.use_deterministic_algorithms(True)
-        try:
-            yield
-        finally:
-            torch.set_num_threads(threads_before)
-            torch.use_deterministic_algorithms(strict_before, warn_only=warning_before)

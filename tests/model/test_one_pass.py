@@ -8,6 +8,7 @@ import pandas as pd
 import pytest
 
 from demand.config import OnePassSettings, TrainingSettings
+from demand.data.typed import TypedAds
 from demand.errors import ModelError
 from demand.features.feature_set import build_features
 from demand.features.training_ads import TrainingAds
@@ -110,3 +111,36 @@ def test_a_step_that_is_too_long_is_an_error_that_names_the_setting() -> None:
 def test_without_the_ads_there_is_nothing_to_learn_from() -> None:
     with pytest.raises(ValueError, match="the ads themselves"):
         train(build_features(make_ads(100), None, CROSSED, 1), SETTINGS, 1)
+
+
+@pytest.fixture
+def in_a_file(tmp_path: Path) -> TrainingAds:
+    return TrainingAds(TypedAds.write(tmp_path / "ads.parquet", [told_by_two_words(1500, 1)]))
+
+
+def test_two_processes_learn_what_one_does(in_a_file: TrainingAds) -> None:
+    held = told_by_two_words(300, 2)
+    built = build_features(in_a_file, held, CROSSED, 1)
+    one, two = (
+        train(built, SETTINGS.model_copy(update={"processes": n}), 1, ads=in_a_file) for n in (1, 2)
+    )
+    assert two.epochs[0].validation_rmse == pytest.approx(one.epochs[0].validation_rmse, abs=1e-4)
+    assert two.epochs[0].train_loss == pytest.approx(one.epochs[0].train_loss, abs=1e-4)
+    answers = (trained.predictor.predict(UNSEEN) for trained in (one, two))
+    np.testing.assert_allclose(*answers, atol=1e-3)
+
+
+def test_a_process_that_fails_is_an_error_with_its_last_words(in_a_file: TrainingAds) -> None:
+    built = build_features(in_a_file, None, CROSSED, 1)
+    path, _ = in_a_file.stored()
+    path.unlink()
+    two = SETTINGS.model_copy(update={"processes": 2})
+    with pytest.raises(ModelError, match=r"(?s)training\.processes: 1 does without.*ads\.parquet"):
+        train(built, two, 1, ads=in_a_file)
+
+
+def test_several_processes_need_a_file() -> None:
+    known = TrainingAds(make_ads(100))
+    two = SETTINGS.model_copy(update={"processes": 2})
+    with pytest.raises(ValueError, match="in no file"):
+        train(build_features(known, None, CROSSED, 1), two, 1, ads=known)
