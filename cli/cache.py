@@ -22,7 +22,7 @@ def show_cache(bound_gb: float, keep_gb: float | None, *, as_json: bool) -> None
         runs = cached_runs()
     size = sum(run.size_bytes for run in runs)
     if as_json:
-        rows = [{k: v for k, v in asdict(run).items() if k != "artifacts"} for run in runs]
+        rows = [{k: v for k, v in asdict(run).items() if k != "remove"} for run in runs]
         told = {"runs": rows, "size_bytes": size, "cache_gb": bound_gb, "freed_bytes": freed}
         print(json.dumps(told, ensure_ascii=False, indent=2))
         return

@@ -299,9 +299,9 @@ def _page(arguments: argparse.Namespace) -> int:
 
 
 def _validate(arguments: argparse.Namespace) -> int:
+    from demand.data.flaws import table_flaws
     from demand.data.typed import store_ads
     from demand.reports.pages import write_data_docs
-    from demand.serving.batch import ignored
     from demand.validation.validate import validate_ads
 
     config = load_config(arguments.config, TrainingConfig)
@@ -309,7 +309,7 @@ def _validate(arguments: argparse.Namespace) -> int:
     with tempfile.TemporaryDirectory() as folder:
         stored, max_file_gb = Path(folder) / "ads.parquet", config.data.max_file_gb
         ads, loaded = store_ads(arguments.data, stored, max_file_gb=max_file_gb)
-        for warning in ignored(loaded):
+        for warning in table_flaws(loaded).warnings():
             print(f"warning: {warning}")
         unparsed, lines = loaded.unparsed, loaded.lines
         found = validate_ads(ads, unparsed, config.validation, reports, lines=lines)

@@ -1,4 +1,4 @@
-"""What runs leave on this disk: outputs of steps, within bounds, and temporary files, cleaned up.
+"""What runs leave on this disk: outputs, within bounds, and temporary files, cleaned up.
 
 Nothing that serves reads ZenML's artifacts: what a model is lies in MLflow's store, and what
 serves of it in the workspace. So old artifacts are a cache, whatever an alias names.
@@ -10,9 +10,11 @@ import datetime
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
+from functools import partial
+from itertools import starmap
 from pathlib import Path
 from uuid import UUID
 
@@ -23,6 +25,7 @@ from zenml.orchestrators.publish_utils import publish_failed_pipeline_run
 from zenml.utils.pagination_utils import depaginate
 
 from demand.errors import StateError
+from demand.serving.checkpoint import interrupted_answers, remove_answers
 from demand.workspace.workspace import current_workspace, exclusive
 
 # What all our pipelines are tagged with: others may share ZenML's store.
@@ -31,25 +34,26 @@ _TAG = "demand"
 
 @dataclass(frozen=True)
 class CachedRun:
-    """A run, and the artifacts on this disk that no run before it in the list has, too."""
+    """A run, and what is on this disk of it alone, or of it and others after it in the list."""
 
     name: str
     started: str  # UTC, ISO 8601
     ended: bool
-    size_bytes: int  # of the artifacts
-    artifacts: dict[UUID, UUID] = field(repr=False)  # each with the step run that made it
+    size_bytes: int
+    remove: Callable[[], None] = field(repr=False)
 
 
 def cached_runs(kept: str | None = None) -> list[CachedRun]:
     """Return our runs of which something is on this disk: the newest first.
 
     Those that go on, and the one named ``kept``, come before all others. What several runs
-    have, since ZenML took it from its cache, is counted with the first of them.
+    have, since ZenML took it from its cache, is counted with the first of them. Answers of a
+    batch inference that was interrupted are listed by themselves.
     """
     with _starting():
         _clean_up()
     runs = depaginate(Client().list_pipeline_runs, tags=_TAG, sort_by="desc:created")
-    found, seen = [], set[str]()
+    found, seen = list(starmap(_interrupted, interrupted_answers().items())), set[str]()
     for run in sorted(runs, key=lambda run: run.status.is_finished and run.name != kept):
         artifacts, size = dict[UUID, UUID](), 0
         for step in run.steps.values():
@@ -59,13 +63,24 @@ def cached_runs(kept: str | None = None) -> list[CachedRun]:
                     size += _size(artifact.uri)
                 seen.add(artifact.uri)
         if artifacts:
-            started = run.created.isoformat(timespec="seconds") + "Z"
+            remove = partial(_remove, artifacts)
             ended = run.status.is_finished
-            found.append(CachedRun(run.name, started, ended, size, artifacts))
-    return found
+            found.append(CachedRun(run.name, _utc(run.created), ended, size, remove))
+    found.sort(key=lambda run: run.started, reverse=True)
+    return sorted(found, key=lambda run: run.ended and run.name != kept)
 
 
-def _size(folder: str) -> int:
+def _interrupted(answers: Path, begun: float) -> CachedRun:
+    started = _utc(datetime.datetime.fromtimestamp(begun, datetime.UTC).replace(tzinfo=None))
+    name = f"interrupted-batch-inference-{answers.name}"
+    return CachedRun(name, started, True, _size(answers), partial(remove_answers, answers))
+
+
+def _utc(time: datetime.datetime) -> str:
+    return time.isoformat(timespec="seconds") + "Z"
+
+
+def _size(folder: str | Path) -> int:
     """Return the size of all files below a folder in bytes; of one that is not on this disk, 0."""
     size = 0
     for path in Path(folder).rglob("*"):
@@ -75,31 +90,33 @@ def _size(folder: str) -> int:
 
 
 def trim_cache(gigabytes: float, kept: str | None = None) -> int:
-    """Remove artifacts of the oldest runs until all others fit; return the bytes that this freed.
+    """Remove outputs of the oldest runs until all others fit; return the bytes that this freed.
 
-    Artifacts of runs that go on stay, those of the run named ``kept``, and what ZenML knows of
+    Outputs of runs that go on stay, those of the run named ``kept``, and what ZenML knows of
     any run. A step whose artifacts are removed runs again when it is needed: also in a run that
     takes it from the cache at this moment, see :func:`orchestration.runs.run_pipeline`.
     """
     bound, freed = gigabytes * 1e9, 0
-    if _size(Client().active_stack.artifact_store.path) <= bound:  # which is known at once
+    workspace = current_workspace()
+    folders = (Client().active_stack.artifact_store.path, workspace.batch)
+    if sum(map(_size, folders)) <= bound:  # which is known at once
         return 0
-    with exclusive(current_workspace().locks / "cache.lock", "trimming the cache", wait=True):
+    with exclusive(workspace.locks / "cache.lock", "trimming the cache", wait=True):
         runs = cached_runs(kept)
         size = sum(run.size_bytes for run in runs)
         for run in reversed(runs):
             if size - freed > bound and run.ended and run.name != kept:
-                _remove(run)
+                run.remove()
                 freed += run.size_bytes
     return freed
 
 
-def _remove(run: CachedRun) -> None:
+def _remove(artifacts: dict[UUID, UUID]) -> None:
     """Remove artifacts; who is killed meanwhile leaves none, whole or not, in ZenML's cache."""
     client = Client()
-    for step in set(run.artifacts.values()):
+    for step in set(artifacts.values()):
         forget_step(step)
-    for artifact in run.artifacts:
+    for artifact in artifacts:
         client.delete_artifact_version(
             artifact, delete_metadata=False, delete_from_artifact_store=True
         )

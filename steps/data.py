@@ -14,13 +14,13 @@ from zenml import step
 from zenml.types import HTMLString
 
 from demand.config import SplitSettings, ValidationSettings
+from demand.data.flaws import repeated
 from demand.data.splitting import DECISIVE_COLUMNS, split_ads
 from demand.data.typed import TypedAds, store_ads
 from demand.data.versioning import dvc_version, git_commit
 from demand.errors import AdsFileError
 from demand.progress import console
 from demand.reports.pages import write_data_docs
-from demand.serving.batch import repeated
 from demand.validation.validate import validate_ads
 from orchestration.steps import (
     CACHED,

@@ -19,6 +19,7 @@ import numpy as np
 import pandas as pd
 
 from demand.config import GateSettings
+from demand.data.flaws import ID, cleaned, complete, places, table_flaws
 from demand.data.reading import read_ads
 from demand.errors import AdsFileError, ServingError
 from demand.evaluation.evaluate import GateDecision
@@ -31,7 +32,6 @@ from demand.reports import markdown
 from demand.reports.pages import environment
 from demand.schema.columns import REQUEST_REQUIRED, TARGET
 from demand.schema.error_text import counted
-from demand.serving.batch import ID, cleaned, complete, ignored, places
 from demand.serving.client import Endpoint, token_from_environment
 from demand.serving.deployment import active
 
@@ -121,7 +121,8 @@ def labelled_ads(path: Path, rows: int, seed: int, max_file_gb: float = 8.0) -> 
     :func:`demand.data.reading.read_ads`, or no ad is left.
     """
     loaded = read_ads(path, labelled=True, max_file_gb=max_file_gb)
-    ads, warnings = cleaned(loaded)
+    ads, flaws = cleaned(loaded)
+    warnings = table_flaws(loaded).warnings() + flaws.warnings()
     usable = complete(ads, (*REQUEST_REQUIRED, TARGET))
     lacking = np.flatnonzero(~usable)
     if lacking.size:
@@ -136,7 +137,7 @@ def labelled_ads(path: Path, rows: int, seed: int, max_file_gb: float = 8.0) -> 
         # Files are often sorted, by time or by seller, so the first rows would be no fair part.
         chosen = np.sort(np.random.default_rng(seed).choice(chosen, rows, replace=False))
     frame = ads.iloc[chosen].reset_index(drop=True)
-    return LabelledAds(frame, loaded.md5, (*ignored(loaded), *warnings))
+    return LabelledAds(frame, loaded.md5, tuple(warnings))
 
 
 def observe(ads: pd.DataFrame, endpoint: Endpoint, where_now: Callable[[], str]) -> Observed:

@@ -18,11 +18,11 @@ import numpy as np
 import pandas as pd
 
 from demand.data.archives import open_ads
+from demand.data.flaws import cleaned, complete
 from demand.data.reading import LoadedAds, read_ads
 from demand.errors import AdsFileError
 from demand.page.api import Answer
 from demand.schema.columns import COLUMN, INPUT_COLUMNS, REQUEST_REQUIRED
-from demand.serving.batch import cleaned, complete
 from demand.serving.recommendations import Suggestion
 
 ROWS_MAX = 50_000

@@ -13,9 +13,9 @@ from orchestration.disk import CachedRun
 
 Captured = pytest.CaptureFixture[str]
 RUNS = [
-    CachedRun("tuning-1", "2026-11-01T08:00:00Z", False, 1_500_000, {}),
-    CachedRun("training-3", "2026-11-03T08:00:00Z", True, 20_000_000, {}),
-    CachedRun("training-2", "2026-11-02T08:00:00Z", True, 700_000_000, {}),
+    CachedRun("tuning-1", "2026-11-01T08:00:00Z", False, 1_500_000, dict),
+    CachedRun("training-3", "2026-11-03T08:00:00Z", True, 20_000_000, dict),
+    CachedRun("training-2", "2026-11-02T08:00:00Z", True, 700_000_000, dict),
 ]
 
 

@@ -126,10 +126,16 @@ except KeyboardInterrupt:
 Client.delete_artifact_version = delete
 told["after Ctrl-C"] = run(training, 4)[1]
 
+batch = home / "batch" / "0123abcd"
+batch.mkdir(parents=True)
+(batch / "answers.csv").write_text("x" * SIZE)
+told["interrupted"] = [run.name for run in cached_runs() if run.size_bytes == SIZE]
+
 told["size"] = sum(run.size_bytes for run in cached_runs())
 with ThreadPoolExecutor(2) as pool:
     told["two at once"] = sorted(pool.map(trim_cache, (0, 0)))
 told["empty"], told["nothing to do"] = sizes(), trim_cache(0)
+told["interrupted is left"] = batch.exists()
 told["cleared by a step of itself"] = run(cleared)[1]
 told["foreign"] = len(others.steps["other"].outputs["ads"][0].load())
 print(json.dumps(told))
@@ -215,6 +221,11 @@ def test_of_two_at_once_the_second_finds_nothing_to_do(told: dict[str, Any]) -> 
     assert told["two at once"] == [0, told["size"]]
     assert told["size"] > 0
     assert (told["empty"], told["nothing to do"]) == ([], 0)
+
+
+def test_answers_of_an_interrupted_batch_are_listed_and_removed(told: dict[str, Any]) -> None:
+    assert told["interrupted"] == ["interrupted-batch-inference-0123abcd"]
+    assert not told["interrupted is left"]
 
 
 def test_what_a_run_that_goes_on_has_stays(told: dict[str, Any]) -> None:

@@ -14,13 +14,15 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from demand.data.flaws import cleaned
 from demand.data.reading import read_ads
 from demand.errors import AdsFileError, ModelError, StateError
 from demand.features.known_values import KnownValues
 from demand.schema.cells import parse_verbatim
 from demand.schema.columns import TARGET
 from demand.serving import batch
-from demand.serving.batch import answer_file, check_paths, cleaned
+from demand.serving.batch import answer_file, check_paths
+from demand.serving.checkpoint import interrupted_answers
 from tests.ads_factory import make_ads
 from tests.tiny_model import tiny_predictor
 
@@ -348,6 +350,7 @@ def test_a_run_goes_on_where_it_was_interrupted(
     with pytest.raises(KeyboardInterrupt):
         answer_file(Interrupted(parts), flawed, output, known=KNOWN)
     assert not output.exists()
+    assert list(interrupted_answers()) == list((home / "batch").iterdir())
     assert answer_file(rest, flawed, output, known=KNOWN) == whole
     assert output.read_bytes() == (tmp_path / f"whole-{name}").read_bytes()
     assert len(rest.frames) == PARTS - parts
@@ -378,6 +381,7 @@ def test_a_second_run_to_the_same_file_is_refused(tmp_path: Path) -> None:
 
     class Second(Asked):
         def predict(self, ads: pd.DataFrame) -> np.ndarray:
+            assert interrupted_answers() == {}
             answer_file(Asked(), data, tmp_path / "other.csv")
             with pytest.raises(StateError, match=r"process \d+ \(answers to .*out\.csv\) is using"):
                 answer_file(Asked(), data, output)
