@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 import json
-import os
 import signal
 import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from demand.workspace.workspace import PROJECT_ROOT
+from tests.own_store import run_program
 
 PIPELINES = """
 import os, signal, tempfile
@@ -144,23 +142,7 @@ print(json.dumps(told))
 
 def started(folder: Path, program: str) -> subprocess.CompletedProcess[str]:
     (folder / "pipelines_made.py").write_text(PIPELINES, encoding="utf-8")
-    (folder / "program.py").write_text(program, encoding="utf-8")
-    environment = {
-        **os.environ,
-        "DEMAND_HOME": str(folder / "home"),
-        "ZENML_CONFIG_PATH": str(folder / "zenml"),
-        "ZENML_ANALYTICS_OPT_IN": "false",
-        "ZENML_LOGGING_VERBOSITY": "CRITICAL",
-        "PYTHONPATH": str(PROJECT_ROOT),
-    }
-    return subprocess.run(
-        [sys.executable, "program.py"],
-        cwd=folder,
-        env=environment,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    return run_program(folder, program)
 
 
 @pytest.fixture(scope="module")

@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import json
-import os
-import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
 from cli.main import tell_zenml
-from demand.workspace.workspace import PROJECT_ROOT
+from tests.own_store import run_program
 
 # Versions 1 to 3 are known to ZenML, 4 was registered beside another store; each row is
 # the champion, the challenger and the version before.
@@ -48,23 +46,7 @@ print(json.dumps([found, tags, model.license]))
 
 
 def test_stages_follow_the_aliases_forth_and_back(tmp_path: Path) -> None:
-    (tmp_path / "stages.py").write_text(STAGES, encoding="utf-8")
-    environment = {
-        **os.environ,
-        "DEMAND_HOME": str(tmp_path / "home"),
-        "ZENML_CONFIG_PATH": str(tmp_path / "zenml"),
-        "ZENML_ANALYTICS_OPT_IN": "false",
-        "ZENML_LOGGING_VERBOSITY": "CRITICAL",
-        "PYTHONPATH": str(PROJECT_ROOT),
-    }
-    done = subprocess.run(
-        [sys.executable, "stages.py"],
-        cwd=tmp_path,
-        env=environment,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    done = run_program(tmp_path, STAGES)
     assert (done.returncode, done.stderr) == (0, ""), done.stderr
     found, tags, licence = json.loads(done.stdout.splitlines()[-1])
     production, staging, archived = "production", "staging", "archived"

@@ -3,8 +3,6 @@ from __future__ import annotations
 import json
 import os
 import signal
-import subprocess
-import sys
 import threading
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -15,9 +13,9 @@ from zenml.enums import ExecutionStatus
 from zenml.models import PipelineRunResponse
 
 from demand.errors import GateRefusal
-from demand.workspace.workspace import PROJECT_ROOT
 from orchestration.runs import interruptible, new_run_name, restore_cached_reports, timings
 from orchestration.steps import REPORTS, SECONDS
+from tests.own_store import run_program
 
 # Two installations train at the same time: the second run is begun, and refused, before the
 # first one has been looked up.
@@ -128,22 +126,7 @@ def test_reports_of_cached_steps_are_published_again(
 
 
 def test_a_run_is_told_from_one_beside_it_and_found_though_it_was_refused(tmp_path: Path) -> None:
-    (tmp_path / "two_runs.py").write_text(TWO_RUNS, encoding="utf-8")
-    environment = {
-        **os.environ,
-        "ZENML_CONFIG_PATH": str(tmp_path / "zenml"),
-        "ZENML_ANALYTICS_OPT_IN": "false",
-        "ZENML_LOGGING_VERBOSITY": "CRITICAL",
-        "PYTHONPATH": str(PROJECT_ROOT),
-    }
-    done = subprocess.run(
-        [sys.executable, "two_runs.py"],
-        cwd=tmp_path,
-        env=environment,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    done = run_program(tmp_path, TWO_RUNS)
     assert done.returncode == 0, done.stderr
     assert json.loads(done.stdout.splitlines()[-1]) == [["evaluate", "promote"], ["evaluate"]]
 

@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 import json
-import os
-import subprocess
-import sys
 from typing import Any
 
 import pytest
 
-from demand.workspace.workspace import PROJECT_ROOT
+from tests.own_store import run_program
 
 PROGRAM = """
 import datetime
@@ -60,27 +57,9 @@ print(json.dumps(found))
 
 @pytest.fixture(scope="module")
 def found(tmp_path_factory: pytest.TempPathFactory) -> list[Any]:
-    tmp_path = tmp_path_factory.mktemp("installation")
-    (tmp_path / "temporary").mkdir()
-    (tmp_path / "validation.py").write_text(PROGRAM, encoding="utf-8")
-    environment = {
-        **os.environ,
-        "ZENML_CONFIG_PATH": str(tmp_path / "zenml"),
-        "ZENML_ANALYTICS_OPT_IN": "false",
-        "ZENML_LOGGING_VERBOSITY": "CRITICAL",
-        "DEMAND_REPORTS": str(tmp_path / "reports"),
-        "PYTHONPATH": str(PROJECT_ROOT),
-        "TMPDIR": str(tmp_path / "temporary"),
-        "TZ": "UTC",
-    }
-    done = subprocess.run(
-        [sys.executable, "validation.py"],
-        cwd=tmp_path,
-        env=environment,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    folder = tmp_path_factory.mktemp("installation")
+    (folder / "temporary").mkdir()
+    done = run_program(folder, PROGRAM, TMPDIR=str(folder / "temporary"), TZ="UTC")
     assert done.returncode == 0, done.stderr
     return json.loads(done.stdout.splitlines()[-1])
 
