@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import signal
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -16,6 +17,8 @@ from demand.workspace.workspace import PROJECT_ROOT, Workspace
 settings.register_profile("house", deadline=None)
 settings.load_profile("house")
 
+_SIGNALS = (signal.SIGINT, signal.SIGTERM)
+
 # Where tests run in several processes, ZenML finds no main module to tell where the project is,
 # and two that are new to a store would set it up at the same moment.
 if "PYTEST_XDIST_WORKER" in os.environ:
@@ -26,13 +29,18 @@ if "PYTEST_XDIST_WORKER" in os.environ:
 
 
 @pytest.fixture(autouse=True)
-def _environment_is_left_as_it_was() -> Iterator[None]:
-    """Undo what a command sets for its own process, such as ``--quiet``, when a test calls it."""
-    before = dict(os.environ)
+def _process_is_left_as_it_was() -> Iterator[None]:
+    """Undo what a command does to its own process, when a test calls it.
+
+    It sets variables, such as for ``--quiet``, and hears signals.
+    """
+    before, handlers = dict(os.environ), [(n, signal.getsignal(n)) for n in _SIGNALS]
     yield
     if os.environ != before:
         os.environ.clear()
         os.environ.update(before)
+    for number, handler in handlers:
+        signal.signal(number, handler)
 
 
 @pytest.fixture(scope="session")

@@ -25,14 +25,10 @@ SLEEP = "import time; time.sleep(300)"
 
 
 @pytest.fixture(autouse=True)
-def private_folders(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+def private_folders(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("DEMAND_HOME", str(tmp_path / "home"))
     monkeypatch.setenv("ZENML_CONFIG_PATH", str(tmp_path / "zen"))
     monkeypatch.delenv("ZENML_STORE_URL", raising=False)
-    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
-    yield
-    for number, handler in before.items():
-        signal.signal(number, handler)
 
 
 def configure_zenml(folder: Path, text: str) -> None:

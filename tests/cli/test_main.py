@@ -4,10 +4,8 @@ import hashlib
 import io
 import json
 import re
-import signal
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 
 import pandas as pd
@@ -26,13 +24,11 @@ Captured = pytest.CaptureFixture[str]
 
 
 @pytest.fixture(autouse=True)
-def installation(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
-    """Name an empty installation; put back what the door does to signals."""
+def installation(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Name an empty installation."""
     monkeypatch.setenv("DEMAND_HOME", str(tmp_path / "home"))
     monkeypatch.setenv("DEMAND_REPORTS", str(tmp_path / "reports"))
-    before = signal.getsignal(signal.SIGTERM)
-    yield tmp_path / "home"
-    signal.signal(signal.SIGTERM, before)
+    return tmp_path / "home"
 
 
 def ended(argv: list[str]) -> int:

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import os
-import signal
 import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import psutil
@@ -26,13 +25,11 @@ pytestmark = pytest.mark.e2e
 
 
 @pytest.fixture
-def workspace(workspace: Workspace) -> Iterator[Workspace]:
+def workspace(workspace: Workspace) -> Workspace:
     """Return an installation whose champion is version 2, and version 1 before it."""
-    handler = signal.getsignal(signal.SIGTERM)
     for version in ("1", "2"):
         Registry().promote(version, "test")
-    yield workspace
-    signal.signal(signal.SIGTERM, handler)
+    return workspace
 
 
 def champion() -> str:

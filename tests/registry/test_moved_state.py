@@ -6,10 +6,9 @@ import json
 import os
 import shlex
 import shutil
-import signal
 import sqlite3
 import subprocess
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -29,13 +28,6 @@ from tests.tiny_model import tiny_predictor
 AD = {"title": "Велосипед горный", "category_name": "Велосипеды"}
 Captured = pytest.CaptureFixture[str]
 Name = Callable[[Path], None]
-
-
-@pytest.fixture(autouse=True)
-def handlers() -> Iterator[None]:
-    before = signal.getsignal(signal.SIGTERM)
-    yield
-    signal.signal(signal.SIGTERM, before)
 
 
 @pytest.fixture

@@ -5,10 +5,8 @@ from __future__ import annotations
 import json
 import os
 import shutil
-import signal
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -31,13 +29,6 @@ SAMPLES = make_ads(20, seed=3).drop(columns=TARGET)
 AD = {"title": "Велосипед горный", "category_name": "Велосипеды", "price": 9000}
 PREDICTOR = "data/predictor/predictor.json"
 Captured = pytest.CaptureFixture[str]
-
-
-@pytest.fixture(autouse=True)
-def handlers() -> Iterator[None]:
-    before = signal.getsignal(signal.SIGTERM)
-    yield
-    signal.signal(signal.SIGTERM, before)
 
 
 def register(fingerprint: str) -> str:

@@ -12,18 +12,7 @@ import pytest
 from demand.config import TrainingConfig
 from demand.reports.card import ModelFacts, model_card
 from demand.reports.markdown import NOT_MEASURED
-from tests.reports.card_facts import COMMIT, TEST_ROWS, Page, all_facts, bare_facts, one_line
-
-
-@pytest.fixture(scope="module")
-def facts() -> ModelFacts:
-    return all_facts()
-
-
-@pytest.fixture(scope="module")
-def bare() -> ModelFacts:
-    return bare_facts()
-
+from tests.reports.card_facts import COMMIT, TEST_ROWS, Page, one_line
 
 # What it says.
 

@@ -20,23 +20,12 @@ from demand.reports.card import Card, ModelFacts, model_card, write_card
 from tests.reports.card_facts import (
     PNG,
     Page,
-    all_facts,
     bare_facts,
     one_line,
     with_slice_named,
 )
 
 EVIL = '<script>alert("x")</script> | a\nb `c` *d* [e](http://evil.example) &amp; \\'
-
-
-@pytest.fixture(scope="module")
-def facts() -> ModelFacts:
-    return all_facts()
-
-
-@pytest.fixture(scope="module")
-def bare() -> ModelFacts:
-    return bare_facts()
 
 
 # Nothing that comes in can break it.

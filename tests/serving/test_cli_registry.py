@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import signal
-from collections.abc import Iterator
 from pathlib import Path
 
 import pandas as pd
@@ -21,13 +19,6 @@ from tests.tiny_model import tiny_predictor
 
 Captured = pytest.CaptureFixture[str]
 AD = {"title": "Велосипед горный", "category_name": "Велосипеды", "price": 9000}
-
-
-@pytest.fixture(autouse=True)
-def handlers() -> Iterator[None]:
-    before = signal.getsignal(signal.SIGTERM)
-    yield
-    signal.signal(signal.SIGTERM, before)
 
 
 @pytest.fixture
