@@ -12,8 +12,10 @@ from __future__ import annotations
 import contextlib
 import json
 import math
+import sys
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from demand.errors import ModelError, StateError
@@ -25,6 +27,7 @@ from demand.registry.versions import (
     Action,
     RegisteredVersion,
     Transition,
+    champion_file,
     change_key,
     changes_in,
     local_folder,
@@ -33,7 +36,7 @@ from demand.registry.versions import (
     told_champion,
     write_champion,
 )
-from demand.workspace.workspace import Workspace, current_workspace, exclusive
+from demand.workspace.workspace import Workspace, current_workspace, exclusive, write_json
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -312,3 +315,16 @@ def _aliases(model: RegisteredModel) -> dict[str, str]:
 def _begun(model: RegisteredModel) -> list[Transition]:
     """Return the change that was begun and perhaps not finished, if there is one."""
     return parsed(value for key, value in model.tags.items() if key == BEGUN_TAG)
+
+
+def main(root: str) -> None:
+    """Write the champion of the installation in ``root``, or why it cannot be read."""
+    workspace = Workspace(Path(root))
+    try:
+        Registry(workspace).tell_champion()
+    except StateError as error:
+        write_json(champion_file(workspace), {"error": str(error)})
+
+
+if __name__ == "__main__":
+    main(sys.argv[1])

@@ -203,7 +203,7 @@ def _is_behind(workspace: Workspace) -> bool:
 
 def _ask_registry(workspace: Workspace) -> None:
     """Let another process write the file, if none does so already."""
-    command = [sys.executable, "-m", "demand.registry.versions", str(workspace.root)]
+    command = [sys.executable, "-m", "demand.registry.registry", str(workspace.root)]
     with (
         contextlib.suppress(StateError, subprocess.TimeoutExpired),
         exclusive(_lock(workspace), "reading the registry"),
@@ -220,18 +220,3 @@ def _changed_at(path: Path) -> float:
         return path.stat().st_mtime
     except OSError:
         return 0.0
-
-
-def main(root: str) -> None:
-    """Write the champion of the installation in ``root``, or why it cannot be read."""
-    from demand.registry.registry import Registry
-
-    workspace = Workspace(Path(root))
-    try:
-        Registry(workspace).tell_champion()
-    except StateError as error:
-        write_json(champion_file(workspace), {"error": str(error)})
-
-
-if __name__ == "__main__":
-    main(sys.argv[1])
