@@ -6,7 +6,8 @@ what else the machine does hits them alike: single ads, 16 connections, batches 
 ``wrk`` on the same cores. Every answer's status and every hundredth one's content are checked.
 A figure is the median of its rounds, a ratio the median of the rounds' ratios; least … most of
 the rounds follow. Flask's answers carry interval and percentile besides, and it logs a line a
-request, as by default. Memory is that of all processes, a page that n of them share counted
+request, as by default; both servers of ours log their predictions, and Flask is measured without
+that, too. Memory is that of all processes, a page that n of them share counted
 once; a start ends with the first answer. With ``--before FOLDER`` also the two of another
 checkout, such as a git worktree of an older commit.
 
@@ -20,6 +21,7 @@ import contextlib
 import sys
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import pandas as pd
@@ -38,7 +40,7 @@ from cli.terminal import whole_number
 from demand.workspace.workspace import PROJECT_ROOT
 
 MODEL_SERVER, FLASK, EMPTY = "our MLflow server", "Flask API", "empty MLflow model"
-BEFORE = ", before"
+UNLOGGED, BEFORE = f"{FLASK}, no log", ", before"
 CONNECTIONS = 16
 SINGLES, BATCH, BATCHES, STARTS = 500, 1_000, 4, 3
 LATENCY, HIGH = "one ad over a kept connection, median ms", "99th percentile, ms"
@@ -73,6 +75,8 @@ class Measured:
             (LATENCY, MODEL_SERVER, EMPTY, 1.25, True),
             (LATENCY, FLASK, MODEL_SERVER, 0.5, True),
             (RATE, FLASK, MODEL_SERVER, 3.0, False),
+            (LATENCY, FLASK, UNLOGGED, 1.05, True),
+            (RATE, FLASK, UNLOGGED, 0.95, False),
             (ADS, MODEL_SERVER, None, 10_000, False),
             (ADS, FLASK, None, 10_000, False),
             (MEMORY, FLASK, None, 250, True),
@@ -137,7 +141,7 @@ def measure(before: Path | None, seconds: int, say: report.Say) -> Measured:
             place.train()
             starters = {MODEL_SERVER + suffix: place.model_server, FLASK + suffix: place.api}
             if not suffix:
-                starters[EMPTY] = place.empty
+                starters |= {UNLOGGED: partial(place.api, logged=False), EMPTY: place.empty}
             for name, starter in starters.items():
                 say(f"starting {name}, {STARTS} times")
                 for number in range(STARTS - 1):

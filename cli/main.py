@@ -26,7 +26,7 @@ from cli.terminal import (
 )
 from demand import __version__
 from demand.config import DataSettings, DeploySettings, TrainingConfig, load_config
-from demand.errors import EXIT_ERROR, AdsFileError, GateRefusal
+from demand.errors import EXIT_ERROR, AdsFileError, ConfigError, GateRefusal
 from demand.progress import QUIET, only_warned, rows_shown
 from demand.workspace.workspace import reports_folder, write_json
 
@@ -161,6 +161,10 @@ def _add_ads(add: Add) -> None:
     example = 'echo \'{"title": "Велосипед", "category_name": "Велосипеды"}\' | demand predict'
     option = add("predict", text, example, _predict)
     option("--ad", type=Path, metavar="FILE", help="JSON file (default: standard input)")
+    text = "keep what became of ads that were answered, from a file of labelled ads"
+    option = add("outcomes", text, "demand outcomes import labelled.csv", _outcomes)
+    option("action", choices=["import"], help="take item_id and deal_probability of each ad")
+    option("file", type=Path, metavar="FILE", help="labelled ads, as for training")
     text = "what each field of an ad contributes to the champion's answer"
     option = add("explain", text, "demand explain --ad ad.json", _explain)
     option("--ad", type=Path, metavar="FILE", help="JSON file of one ad (default: standard input)")
@@ -359,6 +363,17 @@ def _explain(arguments: argparse.Namespace) -> int:
     frame_from_records([ad])
     explanation = _predictor().explain(ad, permutations=EXPLAINED_PERMUTATIONS)
     Console(soft_wrap=True).print(explained(explanation))
+    return 0
+
+
+def _outcomes(arguments: argparse.Namespace) -> int:
+    from demand.production_log.outcomes import outcomes_from_file
+    from demand.production_log.store import current_log
+
+    if (log := current_log()) is None:
+        raise ConfigError("outcomes are not kept: DEMAND_LOG_URL is off")
+    kept = log.add_outcomes(outcomes_from_file(arguments.file, DataSettings().max_file_gb))
+    print(f"outcomes of {kept:,} ads are kept")
     return 0
 
 

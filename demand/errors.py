@@ -51,14 +51,22 @@ class AdError(DemandError):
     ``row``, from 0. ``field`` is None where it is the whole ad or all of them.
     """
 
+    what = "ad"
+
     def __init__(self, problem: str, *, field: str | None = None, row: int | None = None) -> None:
-        super().__init__(problem if row is None else f"ad {row}: {problem}")
+        super().__init__(problem if row is None else f"{self.what} {row}: {problem}")
         self.field = field
         self.row = row
 
 
 class TooLargeError(AdError):
     """What came as ads is more than is allowed: too many of them, or too many bytes unpacked."""
+
+
+class OutcomeError(AdError):
+    """What came as the outcome of an ad is none; field and row are as of an ad."""
+
+    what = "outcome"
 
 
 class UnsupportedFormatError(DemandError):

@@ -28,6 +28,10 @@ if "PYTEST_XDIST_WORKER" in os.environ:
     set_custom_source_root(str(PROJECT_ROOT))
 
 
+# Servers of tests leave nothing in the project; tests of the log say where it is to be.
+os.environ.setdefault("DEMAND_LOG_URL", "off")
+
+
 @pytest.fixture(autouse=True)
 def _process_is_left_as_it_was() -> Iterator[None]:
     """Undo what a command does to its own process, when a test calls it.

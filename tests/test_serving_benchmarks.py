@@ -38,6 +38,7 @@ from benchmarks.serving import (
     MODEL_SERVER,
     RATE,
     START,
+    UNLOGGED,
     Measured,
     in_turn,
 )
@@ -117,8 +118,10 @@ def measured(flask_ms: float = 0.5, before: bool = False, **others: float) -> Me
     }
     rows = []
     for figure in FIGURES:
-        for server, value in found.get(figure, found[LATENCY]).items():
-            names = [server, server + BEFORE] if before and server != EMPTY else [server]
+        of_servers = found.get(figure, found[LATENCY])
+        for server, value in {**of_servers, UNLOGGED: of_servers[FLASK]}.items():
+            old = before and server in (MODEL_SERVER, FLASK)
+            names = [server, server + BEFORE] if old else [server]
             rows += [(figure, name, n, others.get(name, value)) for name in names for n in (0, 1)]
     return Measured({}, pd.DataFrame(rows, columns=["figure", "server", "round", "found"]))
 

@@ -15,7 +15,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -37,7 +37,7 @@ _AD = {"title": "Велосипед горный", "category_name": "Велос�
 _TRAINING_ROWS, _TRAINING_SEED, _ADS_SEED = 2_000, 7, 8
 _START_S, _END_S, _POLL_S = 120.0, 20.0, 0.01
 # They would lead to, or ask for, what is not this installation's.
-_NOT_PASSED_ON = ("DEMAND_API_TOKEN", "MLFLOW_TRACKING_URI")
+_NOT_PASSED_ON = ("DEMAND_API_TOKEN", "DEMAND_LOG_URL", "MLFLOW_TRACKING_URI")
 # So few ads and epochs make a poor model, but of the same kind and as fast as any.
 _QUICK = {
     "training": {"epochs_max": 1},
@@ -139,9 +139,10 @@ class Installation:
         """Stop the model server, if one runs."""
         self._run("-m cli.main stop")
 
-    def api(self) -> contextlib.AbstractContextManager[Server]:
-        """Run ``demand api``; yield once it has answered."""
-        return self._server("-m cli.main api", PREDICT)
+    def api(self, *, logged: bool = True) -> contextlib.AbstractContextManager[Server]:
+        """Run ``demand api``, with its log of predictions or without; yield once it has answered."""
+        variables = {} if logged else {"DEMAND_LOG_URL": "off"}
+        return self._server("-m cli.main api", PREDICT, variables)
 
     def empty(self) -> contextlib.AbstractContextManager[Server]:
         """Run ``mlflow models serve`` of a model that does nothing, with the signature of ours."""
@@ -162,11 +163,14 @@ class Installation:
         return self._server(command, INVOCATIONS)
 
     @contextlib.contextmanager
-    def _server(self, command: str, path: str) -> Iterator[Server]:
+    def _server(
+        self, command: str, path: str, variables: Mapping[str, str] | None = None
+    ) -> Iterator[Server]:
         """Run Python, which serves on a free port; yield once it has answered."""
         port = _free_port()
         address = f"http://127.0.0.1:{port}"
-        with self.program(f"{command} --port {port}", address + path) as (process, start_s):
+        served = self.program(f"{command} --port {port}", address + path, variables)
+        with served as (process, start_s):
             yield Server(address, lambda: [process, *process.children(recursive=True)], start_s)
 
     def _config(self, seed: int) -> Path:
@@ -183,17 +187,19 @@ class Installation:
                 )
 
     @contextlib.contextmanager
-    def program(self, command: str, url: str = "") -> Iterator[tuple[psutil.Popen, float]]:
+    def program(
+        self, command: str, url: str = "", variables: Mapping[str, str] | None = None
+    ) -> Iterator[tuple[psutil.Popen, float]]:
         """Run Python in a group of its own, yield it and the seconds since its start.
 
-        With a URL that is once it answers there. At the end, all of the group is ended.
+        Variables come on top of the environment. With a URL that is once it answers there. At the end, all of the group is ended.
         """
         begun, log = time.perf_counter(), self.folder / f"{time.time_ns()}.log"
         with log.open("wb") as output:
             process = psutil.Popen(
                 [sys.executable, *shlex.split(command)],
                 cwd=self._checkout,
-                env=self._environment,
+                env={**self._environment, **(variables or {})},
                 stdin=subprocess.DEVNULL,
                 stdout=output,
                 stderr=subprocess.STDOUT,

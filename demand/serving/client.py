@@ -21,7 +21,7 @@ import httpx
 
 from demand.errors import ConfigError, ServingError
 from demand.schema.error_text import quote_json
-from demand.serving.http.middleware import VERSION_HEADER
+from demand.serving.http.middleware import PROBE_HEADER, VERSION_HEADER
 
 TOKEN_VARIABLE = "DEMAND_API_TOKEN"  # noqa: S105 - a name
 MAX_BYTES = 64 * 2**20
@@ -190,9 +190,10 @@ class Endpoint(HttpClient):
     """A URL that answers ads, over one connection that is kept.
 
     It begins with ``http://`` or ``https://``. A path that ends in ``/predict`` is the Flask
-    API's, any other MLflow's; without a path it is ``/invocations``. Requests carry the bearer
-    token, as the Flask API may want one: it is in no message, not even where the endpoint repeats
-    it. They are answered within ``answer_s`` seconds.
+    API's, any other MLflow's; without a path it is ``/invocations``. Requests are marked as
+    probes, since no seller asks. They carry the bearer token, as the Flask API may want one: it is
+    in no message, not even where the endpoint repeats it. They are answered within ``answer_s``
+    seconds.
 
     Raises
     ------
@@ -207,7 +208,8 @@ class Endpoint(HttpClient):
         self.url = parts.geturl()
         self.is_flask = parts.path.rstrip("/").endswith("/predict")
         self._token = token
-        self._request_headers = {"Content-Type": "application/json", **authorization(token)}
+        marked = {"Content-Type": "application/json", PROBE_HEADER: "1"}
+        self._request_headers = {**marked, **authorization(token)}
         super().__init__(answer_s, secure=parts.scheme == "https")
 
     def ask(self, ads: Sequence[dict[str, Any]]) -> Reply:

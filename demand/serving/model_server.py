@@ -29,18 +29,24 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 from starlette.exceptions import HTTPException
 
 from demand.errors import AdError, DemandError, ModelError, TooLargeError, UnsupportedFormatError
+from demand.production_log.store import current_log
+from demand.production_log.writer import LogWriter
 from demand.registry.model_files import NO_FACTS, Facts, read_facts
 from demand.registry.tracking import quiet_mlflow
 from demand.serving.http.bodies import frame_from_body
 from demand.serving.http.middleware import (
+    PROBE_HEADER,
+    REQUEST_ID_HEADER,
     VERSION_HEADER,
     Admission,
     Headers,
     Hosts,
     RequestLimits,
+    request_id,
     send_answer,
     whole_body,
 )
@@ -70,6 +76,7 @@ _CODES = {
     503: "TEMPORARILY_UNAVAILABLE",
     504: "TIMEOUT",
 }
+_ID, _PROBE = REQUEST_ID_HEADER.encode(), PROBE_HEADER.encode()
 _log = logging.getLogger("demand.model_server")
 
 
@@ -100,16 +107,23 @@ class ModelServer:
     """ASGI application around MLflow's own.
 
     It answers with what ``mlflow.pyfunc.load_model`` returned, sends the version of the registered
-    model with every answer, and tells the facts of the model.
+    model with every answer, and tells the facts of the model. Predictions go to the log, if there
+    is one, under the id of their request, which the answer has, too.
     """
 
     def __init__(
-        self, model: Any, version: str, limits: Limits | None = None, facts: Facts = NO_FACTS
+        self,
+        model: Any,
+        version: str,
+        limits: Limits | None = None,
+        facts: Facts = NO_FACTS,
+        log: LogWriter | None = None,
     ) -> None:
         from mlflow.pyfunc import scoring_server
 
         self._predictor: Predictor = model.get_raw_model()
         self._mlflow: ASGIApp = scoring_server.init(model)
+        self._version, self._log = version, log
         self._header = (VERSION_HEADER.encode(), version.encode())
         self._limits = limits = limits or Limits()
         self._known = facts.known
@@ -128,15 +142,18 @@ class ModelServer:
         if scope["type"] != "http" or scope["path"] in _MLFLOWS:
             await self._mlflow(scope, receive, send_with_version)
             return
+        asked = dict(scope["headers"])
+        asked[_ID] = request_id(asked.get(_ID, b"").decode("latin-1")).encode()
         try:
-            status, answer = 200, await self._answer(scope, receive)
+            status, answer = 200, await self._answer(scope, asked, receive)
             headers = [(b"content-type", b"application/json")]
         except HTTPException as refused:
             status = refused.status_code
             headers, answer = error_answer(status, refused.detail)
+        headers.append((_ID, asked[_ID]))
         await send_answer(send_with_version, status, headers, answer)
 
-    async def _answer(self, scope: Scope, receive: Receive) -> bytes:
+    async def _answer(self, scope: Scope, headers: dict[bytes, bytes], receive: Receive) -> bytes:
         method, path = scope["method"], scope["path"]
         if path in self._told and method in ("GET", "HEAD"):
             fact = self._told[path]
@@ -150,7 +167,7 @@ class ModelServer:
         body = await whole_body(receive)
         admission = self._few if len(body) <= _SMALL else self._many
         over = threading.Event()
-        answer = partial(self._predictions, body, dict(scope["headers"]), over)
+        answer = partial(self._predictions, body, headers, over)
         try:
             async with asyncio.timeout(self._limits.seconds):
                 return await admission.run(answer)
@@ -179,7 +196,12 @@ class ModelServer:
             if named := [{"ad": row, "field": field} for row, field, _ in unknown]:
                 told["unknown"] = named
             # A NaN is an error of the model (ValueError).
-            return json.dumps(told, allow_nan=False).encode()
+            said = json.dumps(told, allow_nan=False).encode()
+            if self._log is not None and len(answers) == len(frame):
+                ads = {str(name): column.to_numpy() for name, column in frame.items()}
+                probed, identity = _PROBE in headers, headers[_ID].decode()
+                self._log.add(identity, self._version, ads, np.array(answers), probe=probed)
+            return said
         except (AdError, UnsupportedFormatError) as error:
             status = 400 if isinstance(error, AdError) else 415
             status = 413 if isinstance(error, TooLargeError) else status
@@ -190,7 +212,9 @@ class ModelServer:
             raise HTTPException(500, why) from None
 
 
-def load_application(folder: Path, version: str, limits: Limits | None = None) -> ModelServer:
+def load_application(
+    folder: Path, version: str, limits: Limits | None = None, log: LogWriter | None = None
+) -> ModelServer:
     """Load the MLflow model in ``folder`` and let it answer its own input example once.
 
     :class:`ModelError`: it is missing, damaged, or of a format that cannot be read.
@@ -208,7 +232,7 @@ def load_application(folder: Path, version: str, limits: Limits | None = None) -
     except Exception as error:  # whatever a damaged model makes its loader raise
         said = f"{type(error).__name__}: {error}"
         raise ModelError(f"cannot load the MLflow model in {folder}: {said}") from error
-    return ModelServer(model, version, limits, read_facts(folder, version))
+    return ModelServer(model, version, limits, read_facts(folder, version), log)
 
 
 def bounded(application: ASGIApp, hosts: Hosts, limits: Limits | None = None) -> RequestLimits:
@@ -231,7 +255,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     logging.basicConfig(level=logging.WARNING, format=line, handlers=[DroppingHandler()])
     try:
         # In the master: what a damaged model does is told at once, and workers share its memory.
-        application = load_application(options.folder, options.model_version)
+        log = current_log()
+        writer = None if log is None else log.writer()
+        application = load_application(options.folder, options.model_version, log=writer)
         served = bounded(application, Hosts(options.host, tuple(options.allow_host)))
         serve(lambda: served, options.host, options.port, workers=_WORKERS)
     except DemandError as error:

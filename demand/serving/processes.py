@@ -25,7 +25,7 @@ from demand.errors import ServingError, StateError
 from demand.serving.client import fetch
 from demand.serving.http.middleware import VERSION_HEADER
 from demand.serving.http.server import root_url
-from demand.workspace.workspace import PROJECT_ROOT
+from demand.workspace.workspace import PROJECT_ROOT, current_workspace
 
 _MODEL_SERVER = "demand.serving.model_server"
 _LOG_LINES_SHOWN = 15
@@ -189,6 +189,8 @@ def start_server(
         "OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS", "1"),
         "PYTHONPATH": os.pathsep.join(filter(None, (str(PROJECT_ROOT), os.getenv("PYTHONPATH")))),
         "PYTHONSAFEPATH": "1",
+        # It runs in another folder, and predictions go to the log of this installation.
+        "DEMAND_HOME": str(current_workspace().root),
     }
     header = f"{_HEADER}{version}, {datetime.datetime.now():%F %T}\n"
     process = start_detached("a model server", command, log, environment, header=header)

@@ -48,6 +48,7 @@ class Workspace:
         self.serving = self.root / "serving"  # served models and the record of the active server
         self.batch = self.root / "batch"  # answers of batch inference that are not yet whole
         self.runs = self.root / "runs"  # temporary files of the pipelines that run now
+        self.production_log = self.root / "production_log"  # predictions, and their outcomes
         self.logs = self.root / "logs"  # of the processes that outlive a command
         self.locks = self.root / "locks"  # freed by the operating system when their owner dies
 

@@ -19,6 +19,7 @@ from demand.registry.packaging import EXAMPLE_ADS, save_model
 from demand.schema.records import frame_from_records
 from demand.serving.http.middleware import Hosts
 from demand.serving.model_server import Limits, ModelServer, bounded, load_application
+from tests.production_log.answered import FAR_AHEAD, LONG_AGO, production_log
 from tests.serving.standin import LOADER, Standin
 
 AD = {"title": "Стол письменный", "category_name": "Мебель и интерьер"}
@@ -227,3 +228,22 @@ def test_a_damaged_card_keeps_no_model_from_answering(tmp_path: Path) -> None:
 def test_a_folder_without_a_model_is_named(tmp_path: Path) -> None:
     with pytest.raises(ModelError, match=str(tmp_path)):
         load_application(tmp_path, "7")
+
+
+def test_what_is_answered_is_logged(model: Any, tmp_path: Path) -> None:
+    log = production_log(tmp_path)
+    writer = log.writer()
+    client = asking(ModelServer(model, "7", log=writer))
+    ads = [AD | {"item_id": "i-1"}, OTHER]
+    named = client.post("/invocations", json={"inputs": ads}, headers={"X-Request-Id": "r-1"})
+    unnamed = client.post("/invocations", json={"inputs": [AD]}, headers={"Demand-Probe": "1"})
+    client.post("/invocations", json={"inputs": [{"title": "no ad"}]})
+    client.get("/ping")
+    writer.close()
+    assert named.headers["X-Request-Id"] == "r-1"
+    answered = log.entries(LONG_AGO, FAR_AHEAD)
+    assert answered["request_id"].tolist() == ["r-1", "r-1"]
+    assert answered["deal_probability"].tolist() == named.json()["predictions"]
+    assert answered["item_id"].tolist() == ["i-1", None]
+    every = log.entries(LONG_AGO, FAR_AHEAD, probes=True)
+    assert every["request_id"].tolist() == ["r-1", "r-1", unnamed.headers["X-Request-Id"]]

@@ -10,8 +10,6 @@ import hmac
 import io
 import json
 import logging
-import re
-import secrets
 import sys
 import time
 from collections.abc import Callable
@@ -23,20 +21,25 @@ from flask import Flask, Response, request
 from starlette.exceptions import HTTPException
 from werkzeug.exceptions import HTTPException as FlaskException
 
-from demand.errors import AdError, ServingError, TooLargeError
+from demand.errors import AdError, ServingError, StateError, TooLargeError
 from demand.features.encoding import AdColumns
 from demand.model.calibration import COVERAGE
 from demand.model.predictor import Answers
+from demand.production_log.outcomes import outcomes_from_json
+from demand.production_log.store import ProductionLog
 from demand.schema.records import typed_records
 from demand.serving.api.model_provider import ModelProvider, ModelServerProxy, Serving
 from demand.serving.api.telemetry import Telemetry, openapi, page
 from demand.serving.http.bodies import ads_from_json
 from demand.serving.http.middleware import (
+    PROBE_HEADER,
+    REQUEST_ID_HEADER,
     RETRY_AFTER_S,
     TOO_MANY,
     VERSION_HEADER,
     Admission,
     Headers,
+    request_id,
     whole_body,
 )
 
@@ -52,7 +55,6 @@ _STARTED, _REQUEST_ID = "demand.started", "demand.request_id"
 _ADS, _VERSION = "demand.ads", "demand.version"
 # What is set where a request is one too many.
 _FULL = "demand.full"
-_HARMLESS_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
 # These tell nothing but that and how the process lives.
 _OPEN_TO_ALL = ("/health", "/ready", "/openapi.json", "/")
 HEADERS = {
@@ -62,6 +64,8 @@ HEADERS = {
     "Cache-Control": "no-store",
     "Content-Security-Policy": "default-src 'none'; style-src 'unsafe-inline'",
 }
+# Headers of a request, as WSGI has them.
+_GIVEN_ID, _PROBE = "HTTP_X_REQUEST_ID", "HTTP_DEMAND_PROBE"
 _JSON, _PROMETHEUS = "application/json", "text/plain; version=0.0.4; charset=utf-8"
 _log = logging.getLogger("demand.api")
 _PASSED_ON = ("content-type", VERSION_HEADER)
@@ -82,6 +86,7 @@ class FlaskOnLoop:
         self._admissions = {
             "/predict": Admission("batch", _BATCHES, settings.batches),
             "/invocations": Admission("passed-on", settings.passed_on, settings.passed_on),
+            "/outcomes": Admission("outcomes", 1, settings.batches),
         }
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -153,43 +158,76 @@ def environment(scope: Scope) -> Environ:
 
 
 def create_app(
-    models: ModelProvider, upstream: ModelServerProxy, settings: ApiSettings, telemetry: Telemetry
+    models: ModelProvider,
+    upstream: ModelServerProxy,
+    settings: ApiSettings,
+    telemetry: Telemetry,
+    log: ProductionLog | None = None,
 ) -> Flask:
     """Return the Flask application, which asks for the model at every request.
 
-    ``/invocations`` is passed on to ``upstream``.
+    ``/invocations`` is passed on to ``upstream``. What is answered, and what became of it, goes to
+    the log, unless that is None.
     """
     app = Flask("demand")
     app.config["MAX_CONTENT_LENGTH"] = settings.body_bytes
     _answer_problems(app)
     _add_facts(app, models, settings, telemetry)
 
+    writer = None if log is None else log.writer(telemetry.count_logged)
+
     @app.post("/predict")
     def predict() -> Response:
         environ, serving = request.environ, _model(models)
-        # Parsing what nearly all send would take longer than comparing it.
-        if environ.get("CONTENT_TYPE") != _JSON and request.mimetype != _JSON:
-            raise HTTPException(415, f"send {_JSON}")
-        if environ.get("HTTP_CONTENT_ENCODING", "identity") != "identity":
-            raise HTTPException(415, "send the body as it is, not compressed")
-        ads, as_list = ads_from_json(request.get_data(cache=False), settings.ads)
+        ads, as_list = _posted(settings, "ads")
         typed = typed_records(ads)
         answers = serving.predictor.answer(AdColumns.from_typed(typed))
         found = _as_json(answers, serving.version)
         for row, field, _ in serving.facts.known.unknown(typed):
             found[row].setdefault("unknown", []).append(field)
         environ[_ADS], environ[_VERSION] = len(ads), serving.version
+        if writer is not None:
+            probed, probability = _PROBE in environ, answers.probability
+            writer.add(environ[_REQUEST_ID], serving.version, typed, probability, probe=probed)
         return _json(found if as_list else found[0])
 
     @app.post("/invocations")
     def invocations() -> Response:
-        answer = upstream.ask(request.get_data(cache=False), request.content_type or "")
+        environ = request.environ
+        headers = {REQUEST_ID_HEADER: environ[_REQUEST_ID]}
+        if request.content_type:
+            headers["Content-Type"] = request.content_type
+        if _PROBE in environ:
+            headers[PROBE_HEADER] = environ[_PROBE]
+        answer = upstream.ask(request.get_data(cache=False), headers)
         # Hop-by-hop headers, and those that this server sets itself, stay behind.
         kept = {name: answer.headers[name] for name in _PASSED_ON if name in answer.headers}
         return Response(answer.content, answer.status, kept)
 
+    @app.post("/outcomes")
+    def outcomes() -> Response:
+        if log is None:
+            raise HTTPException(404, "outcomes are not kept: DEMAND_LOG_URL is off")
+        reported, _ = _posted(settings, "outcomes")
+        read = outcomes_from_json(reported)
+        try:
+            return _json({"accepted": log.add_outcomes(read)})
+        except StateError as error:
+            _log.warning("%s", error)
+            raise HTTPException(503, "outcomes cannot be kept now; the log says why") from error
+
     _add_hooks(app, settings, telemetry)
     return app
+
+
+def _posted(settings: ApiSettings, what: str) -> tuple[list[object], bool]:
+    """Return what came as JSON, one or a list, not yet looked at; and whether it was a list."""
+    # Parsing what nearly all send would take longer than comparing it.
+    if request.environ.get("CONTENT_TYPE") != _JSON and request.mimetype != _JSON:
+        raise HTTPException(415, f"send {_JSON}")
+    if request.environ.get("HTTP_CONTENT_ENCODING", "identity") != "identity":
+        raise HTTPException(415, "send the body as it is, not compressed")
+    return ads_from_json(request.get_data(cache=False), settings.ads, what)
 
 
 def _add_facts(
@@ -242,8 +280,7 @@ def _add_hooks(app: Flask, settings: ApiSettings, telemetry: Telemetry) -> None:
     def admit() -> None:
         environ = request.environ
         environ[_STARTED] = time.perf_counter()
-        given = environ.get("HTTP_X_REQUEST_ID", "")
-        environ[_REQUEST_ID] = given if _HARMLESS_ID.fullmatch(given) else secrets.token_hex(16)
+        environ[_REQUEST_ID] = request_id(environ.get(_GIVEN_ID, ""))
         if not _has_token(environ, settings):
             raise HTTPException(401, "this API wants a bearer token in the header Authorization")
         if _FULL in environ:
@@ -319,10 +356,10 @@ def _answer_problems(app: Flask) -> None:
                     if name.lower() not in ("content-type", "content-length"):
                         told.headers[name] = value
                 return told
-        request_id = request.environ.get(_REQUEST_ID)
-        _log.exception("request %s failed", request_id)
+        failed = request.environ.get(_REQUEST_ID)
+        _log.exception("request %s failed", failed)
         why = "the request failed here: the server's log says why, under the id of the request"
-        return problem(500, why, request_id=request_id)
+        return problem(500, why, request_id=failed)
 
 
 def _model(models: ModelProvider) -> Serving:

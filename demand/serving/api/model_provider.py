@@ -6,7 +6,7 @@ import datetime
 import logging
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -155,12 +155,11 @@ class ModelServerProxy:
         self._patience_s = patience_s
         self._client = HttpClient(_ANSWER_S)
 
-    def ask(self, body: bytes, content_type: str) -> Response:
+    def ask(self, body: bytes, headers: Mapping[str, str]) -> Response:
         """Return the model server's answer to ``POST /invocations``, of whatever status.
 
         HTTPException: none could be reached in time; ServingError: the answer is too large.
         """
-        headers = {"Content-Type": content_type} if content_type else None
         deadline = time.monotonic() + self._patience_s
         while True:
             why = "no model server is running: run `demand serve`"

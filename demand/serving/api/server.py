@@ -14,6 +14,7 @@ from urllib.parse import urlsplit
 import psutil
 
 from demand.errors import ConfigError
+from demand.production_log.store import ProductionLog, current_log
 from demand.serving.api.model_provider import (
     FixedModel,
     FollowedChampion,
@@ -83,7 +84,7 @@ def serve_api(
     ServingError
         The port is taken, or the host is not one of this machine.
     ConfigError
-        The URL of the model server is none.
+        The URL of the model server is none, or that of the production log.
     ModelError
         The folder of ``model`` holds no whole model.
     """
@@ -96,6 +97,7 @@ def serve_api(
     if isinstance(models, FollowedChampion):
         models.look()
     hosts = Hosts(host, settings.allowed_hosts, settings.origins)
+    log = current_log(workspace)
 
     def address() -> str | None:
         deployment = None if root else active_or_none(workspace)
@@ -114,14 +116,18 @@ def serve_api(
                 share_metrics(metrics)
             if isinstance(models, FollowedChampion):
                 models.start()
-            return _application(models, ModelServerProxy(address), settings, hosts)
+            return _application(models, ModelServerProxy(address), settings, hosts, log)
 
         told = "the API answers at {url}"
         serve(load, host, port, workers=settings.workers, head_s=settings.head_s, announce=told)
 
 
 def _application(
-    models: ModelProvider, upstream: ModelServerProxy, settings: ApiSettings, hosts: Hosts
+    models: ModelProvider,
+    upstream: ModelServerProxy,
+    settings: ApiSettings,
+    hosts: Hosts,
+    log: ProductionLog | None,
 ) -> ASGIApp:
     """Return the API as one ASGI application: limits, admission, Flask."""
     # They import prometheus_client, which reads the environment when it is imported.
@@ -136,7 +142,7 @@ def _application(
         told = [(name.encode(), value.encode()) for name, value in headers.items()]
         return told, problem(status, reason).get_data()
 
-    flask = create_app(models, upstream, settings, telemetry)
+    flask = create_app(models, upstream, settings, telemetry, log)
     app, largest = FlaskOnLoop(flask, settings, telemetry), settings.body_bytes
     together = _BODIES_AT_ONCE * largest
     return RequestLimits(app, hosts, lambda _: largest, refusal, together, settings.timeouts)

@@ -21,6 +21,7 @@ from prometheus_client.multiprocess import MultiProcessCollector
 from prometheus_client.registry import Collector
 
 from demand import __version__
+from demand.production_log.outcomes import Outcome
 from demand.schema.records import AD_MODEL
 from demand.serving.api.model_provider import ModelProvider
 from demand.serving.api.server import SHARED_METRICS, ApiSettings
@@ -48,6 +49,10 @@ class Telemetry(Collector):
             "demand_request_seconds", about, ["route"], buckets=_BUCKETS_S, registry=own
         )
         self._ads = Counter("demand_ads", "Ads that were judged", registry=own)
+        about = "Predictions written to the production log"
+        self._logged = Counter("demand_log_written", about, registry=own)
+        about = "Predictions that the production log lost: its queue was full, or it refused them"
+        self._dropped = Counter("demand_log_dropped", about, registry=own)
         about = "Batches and passed on requests being answered"
         self.in_flight = Gauge("demand_in_flight", about, multiprocess_mode="livesum", registry=own)
 
@@ -65,6 +70,11 @@ class Telemetry(Collector):
         counted = {"route": route, "status": status, "ms": round(seconds * 1000, 2), "ads": ads}
         line = json.dumps({"at": at, **facts, **counted}, ensure_ascii=True)
         self._log.handle(logging.makeLogRecord({"msg": line}))
+
+    def count_logged(self, written: int, dropped: int) -> None:
+        """Count predictions of the production log."""
+        self._logged.inc(written)
+        self._dropped.inc(dropped)
 
     def collect(self) -> Iterator[Metric]:
         """Yield what answers, and whether it is the champion."""
@@ -92,7 +102,8 @@ def openapi(settings: ApiSettings) -> dict[str, Any]:
     document["info"]["version"] = __version__
     schemas = document["components"]["schemas"]
     schemas["Ad"] = AD_MODEL.json_schema()
-    schemas["Ads"]["maxItems"] = settings.ads
+    schemas["Outcome"] = Outcome.model_json_schema()
+    schemas["Ads"]["maxItems"] = schemas["Outcomes"]["maxItems"] = settings.ads
     if settings.token is not None:
         document["components"]["securitySchemes"] = {"token": {"type": "http", "scheme": "bearer"}}
         document["security"] = [{"token": []}]

@@ -101,16 +101,17 @@ def frame_from_body(
         raise AdError(str(error), row=getattr(error, "row", None)) from error
 
 
-def ads_from_json(body: bytes, ads_max: int) -> tuple[list[object], bool]:
+def ads_from_json(body: bytes, ads_max: int, what: str = "ads") -> tuple[list[object], bool]:
     """Decode one ad or a list of ads, not yet looked at, and say whether it was a list.
 
+    What else has no more values than an ad may come so, too, and has its name in errors.
     TooLargeError: more ads, or more values than these have. AdError: it is no JSON, says NaN or
     Infinity, or is nested too deeply.
     """
     asked = _decode(body, ads_max)
     if not isinstance(asked, list):
         return [asked], False
-    _refuse_many_ads(len(asked), ads_max)
+    _refuse_many_ads(len(asked), ads_max, what)
     return asked, True
 
 
@@ -170,9 +171,9 @@ def _decode(body: bytes, ads_max: int) -> object:
         raise AdError(f"the body is not valid JSON: {error}") from None
 
 
-def _refuse_many_ads(ads: int, ads_max: int) -> None:
+def _refuse_many_ads(ads: int, ads_max: int, what: str = "ads") -> None:
     if ads > ads_max:
-        raise TooLargeError(f"{ads:,} ads in one request; at most {ads_max:,}")
+        raise TooLargeError(f"{ads:,} {what} in one request; at most {ads_max:,}")
 
 
 def _refuse_many_values(text: str, ads_max: int) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import ipaddress
 import re
+import secrets
 import socket
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -14,17 +15,21 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from starlette.exceptions import HTTPException
 
 from demand.errors import ConfigError
+from demand.production_log.entries import REQUEST_ID
 
 if TYPE_CHECKING:
     from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 # Of every answer of a model server: the version of its model.
 VERSION_HEADER = "demand-model-version"
+# Of a request: what names it in logs; and that a check asks, no seller.
+REQUEST_ID_HEADER, PROBE_HEADER = "x-request-id", "demand-probe"
 RETRY_AFTER_S = 1
 TOO_MANY = "too many requests at a time: try again in a second"
 # Parts in which an answer is handed on: one at a time, so that a client who does not read shows.
 _PART_BYTES = 2**18
 _GONE: dict[str, Any] = {"type": "http.disconnect"}
+_REQUEST_ID = re.compile(REQUEST_ID)
 _HOST = re.compile(r"(?:\[([0-9a-f:.]+)\]|([a-z0-9._-]+))(?::[0-9]{1,5})?", re.ASCII)
 
 Headers = list[tuple[bytes, bytes]]
@@ -228,6 +233,11 @@ class _Exchange:
             except TimeoutError:
                 self.given_up = True
                 raise OSError("the client does not read its answer") from None
+
+
+def request_id(given: str) -> str:
+    """Return the id that the client has given a request where it is harmless, else a new one."""
+    return given if _REQUEST_ID.fullmatch(given) else secrets.token_hex(16)
 
 
 async def whole_body(receive: Receive) -> bytes:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -22,6 +23,7 @@ from schemathesis.specs.openapi.checks import (
 
 from demand.model.predictor import Predictor
 from demand.model.training import calibrate_intervals, calibrate_percentiles
+from demand.production_log.store import ProductionLog
 from demand.registry.model_files import Fact, Facts
 from demand.registry.packaging import records
 from demand.schema.columns import TARGET
@@ -32,6 +34,8 @@ from demand.serving.api.server import ApiSettings
 from demand.serving.api.telemetry import Telemetry
 from demand.serving.http.server import DroppingHandler
 from tests.ads_factory import make_ads
+from tests.production_log.answered import FAR_AHEAD, LONG_AGO, production_log
+from tests.served import wait_for
 from tests.tiny_model import tiny_predictor
 
 ADS = make_ads(300, seed=5)
@@ -72,10 +76,11 @@ def held(model: Predictor) -> Held:
 
 
 @pytest.fixture(scope="module")
-def described(model: Predictor) -> Any:
+def described(model: Predictor, tmp_path_factory: pytest.TempPathFactory) -> Any:
     """Return what schemathesis makes of the API's own description."""
     held = holding(model)
-    app = create_app(held, NOBODY, LIMITS, Telemetry(held))
+    log = production_log(tmp_path_factory.mktemp("log"))
+    app = create_app(held, NOBODY, LIMITS, Telemetry(held), log)
     return schemathesis.openapi.from_wsgi("/openapi.json", app)
 
 
@@ -96,6 +101,8 @@ GOOD, WRONG = GenerationMode.POSITIVE, GenerationMode.NEGATIVE
 ROUTES = [
     ("/predict", "POST", GOOD),
     ("/predict", "POST", WRONG),
+    ("/outcomes", "POST", GOOD),
+    ("/outcomes", "POST", WRONG),
     ("/info", "GET", GOOD),
     ("/ready", "GET", GOOD),
     ("/market", "GET", GOOD),
@@ -359,3 +366,81 @@ def test_the_page_names_every_route_and_field(client: FlaskClient) -> None:
     assert all(word in page for word in ("/predict", "/invocations", "item_seq_number"))
     assert "http://" not in page
     assert "https://" not in page
+
+
+def logging_client(held: Held, log: ProductionLog) -> FlaskClient:
+    return create_app(held, NOBODY, LIMITS, Telemetry(held), log).test_client()
+
+
+def test_what_is_answered_is_logged_and_counted(held: Held, tmp_path: Path) -> None:
+    log = production_log(tmp_path)
+    client = logging_client(held, log)
+    ad = AD | {"item_id": "i-1", "user_id": "u-1"}
+    answers = client.post("/predict", json=[ad, AD], headers={"X-Request-Id": "r-1"}).get_json()
+    client.post("/predict", json=AD, headers={"Demand-Probe": "1"})
+    client.post("/predict", json={"title": "no ad"})
+    wait_for(lambda: b"demand_log_written_total 3.0" in client.get("/metrics").data)
+    assert b"demand_log_dropped_total 0.0" in client.get("/metrics").data
+    entries = log.entries(LONG_AGO, FAR_AHEAD)
+    assert entries["request_id"].tolist() == ["r-1", "r-1"]
+    assert entries["item_id"].tolist() == ["i-1", None]
+    assert entries["model_version"].tolist() == ["7", "7"]
+    expected = [answer["deal_probability"] for answer in answers]
+    assert entries["deal_probability"].tolist() == expected
+    assert len(log.entries(LONG_AGO, FAR_AHEAD, probes=True)) == 3
+
+
+def test_a_log_that_cannot_be_written_keeps_nobody_from_an_answer(
+    held: Held, tmp_path: Path
+) -> None:
+    (tmp_path / "production_log").write_text("a file in the place of the folder")
+    client = logging_client(held, production_log(tmp_path))
+    assert client.post("/predict", json=AD).status_code == 200
+    wait_for(lambda: b"demand_log_dropped_total 1.0" in client.get("/metrics").data)
+    refused = client.post("/outcomes", json={"item_id": "i-1", "deal_probability": 1})
+    assert refused.status_code == 503
+    assert str(tmp_path) not in refused.get_data(as_text=True)
+
+
+def test_outcomes_are_joined_to_answers(held: Held, tmp_path: Path) -> None:
+    log = production_log(tmp_path, maturity_days=0)
+    client = logging_client(held, log)
+    asked = client.post("/predict", json=[AD, AD | {"item_id": "i-1"}, AD])
+    request_id = asked.headers["X-Request-Id"]
+    by_ad = client.post("/outcomes", json={"item_id": "i-1", "deal_probability": 1})
+    by_answer = {"request_id": request_id, "row": 2, "deal_probability": 0.0}
+    more = client.post("/outcomes", json=[by_answer | {"time": "2026-03-28T12:00:00Z"}])
+    assert [each.get_json() for each in (by_ad, more)] == [{"accepted": 1}, {"accepted": 1}]
+    wait_for(lambda: len(log.mature_entries(LONG_AGO, FAR_AHEAD)) == 3)
+    outcomes = log.mature_entries(LONG_AGO, FAR_AHEAD)["outcome"]
+    assert outcomes.fillna(-1).tolist() == [-1, 1, 0]
+
+
+@pytest.mark.parametrize(
+    ("reported", "status", "members"),
+    [
+        ([], 400, {}),
+        ([{"item_id": "i-1", "deal_probability": 2}], 422, {"row": 0, "field": "deal_probability"}),
+        ([{"item_id": "i-1", "deal_probability": 1}, 7], 422, {"row": 1}),
+        ([{"item_id": "i-1", "deal_probability": 1}] * 6, 413, {}),
+    ],
+    ids=str,
+)
+def test_what_is_no_outcome_is_a_problem(
+    held: Held, tmp_path: Path, reported: object, status: int, members: dict[str, object]
+) -> None:
+    client = logging_client(held, production_log(tmp_path))
+    found = client.post("/outcomes", json=reported)
+    problem = json.loads(found.data)
+    assert (found.status_code, found.content_type) == (status, "application/problem+json")
+    assert "outcome" in problem["detail"]
+    assert members.items() <= problem.items()
+
+
+def test_outcomes_want_the_token_and_a_log(held: Held) -> None:
+    deal = {"item_id": "i-1", "deal_probability": 1}
+    closed = client_of(held, ApiSettings(token="secret"))
+    assert closed.post("/outcomes", json=deal).status_code == 401
+    refused = client_of(held).post("/outcomes", json=deal)
+    assert refused.status_code == 404
+    assert "DEMAND_LOG_URL" in json.loads(refused.data)["detail"]

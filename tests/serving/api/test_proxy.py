@@ -23,7 +23,7 @@ def server() -> Iterator[Server]:
 
 
 def ask(proxy: ModelServerProxy) -> bytes:
-    return proxy.ask(BODY, "application/json").content
+    return proxy.ask(BODY, {"Content-Type": "application/json"}).content
 
 
 def test_bodies_are_passed_on_as_they_are_over_one_connection(server: Server) -> None:

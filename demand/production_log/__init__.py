@@ -1,0 +1,1 @@
+"""What was answered in production, and what became of it."""
