@@ -225,13 +225,13 @@ def test_a_table_has_the_same_cells_everywhere() -> None:
 
 
 def test_all_that_was_asked_is_judged() -> None:
-    assert [finding.passed for finding in measured().findings()] == [True] * 7
+    assert [finding.passed for finding in measured().findings()] == [True] * 9
     slow = [finding.figure for finding in measured(flask_ms=0.6).findings() if not finding.passed]
     assert slow == [f"{LATENCY}: {FLASK} / {MODEL_SERVER}"]
 
 
 def test_servers_are_judged_beside_those_before() -> None:
-    assert [finding.passed for finding in measured(before=True).findings()] == [True] * 11
+    assert [finding.passed for finding in measured(before=True).findings()] == [True] * 13
     other = measured(before=True, **{FLASK + BEFORE: 301.0})
     missed = [finding.figure for finding in other.findings() if not finding.passed]
     assert missed == [f"{RATE}: {FLASK} / {FLASK + BEFORE}"]

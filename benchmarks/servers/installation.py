@@ -140,7 +140,7 @@ class Installation:
         self._run("-m cli.main stop")
 
     def api(self, *, logged: bool = True) -> contextlib.AbstractContextManager[Server]:
-        """Run ``demand api``, with its log of predictions or without; yield once it has answered."""
+        """Run ``demand api``, with its production log or without; yield once it has answered."""
         variables = {} if logged else {"DEMAND_LOG_URL": "off"}
         return self._server("-m cli.main api", PREDICT, variables)
 
@@ -192,7 +192,8 @@ class Installation:
     ) -> Iterator[tuple[psutil.Popen, float]]:
         """Run Python in a group of its own, yield it and the seconds since its start.
 
-        Variables come on top of the environment. With a URL that is once it answers there. At the end, all of the group is ended.
+        Variables come on top of the environment. With a URL that is once it answers there. At the
+        end, all of the group is ended.
         """
         begun, log = time.perf_counter(), self.folder / f"{time.time_ns()}.log"
         with log.open("wb") as output:

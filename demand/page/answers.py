@@ -7,6 +7,7 @@ import json
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import accumulate, chain
 from typing import Any
 
 from demand.page.api import Answer, CategoryStatistics, Client, Kind, Source, Trouble
@@ -115,7 +116,9 @@ def answer_many(
         while batch:
             asked = clock()
             try:
-                answers = client.answers([ad for _, plan in batch for ad in plan.ads], kind)
+                plans = [asked.ads for _, asked in batch]
+                own = accumulate(map(len, plans[:-1]), initial=0)
+                answers = client.answers(list(chain.from_iterable(plans)), kind, own)
             except Trouble as trouble:
                 if trouble.kind == "refused":
                     _set_aside(batch, trouble)

@@ -6,7 +6,7 @@ import dataclasses
 import json
 import threading
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import chain
 from typing import Any, Literal
@@ -16,7 +16,7 @@ import httpx
 from demand.errors import ConfigError, DemandError, ServingError
 from demand.schema.columns import PARAMS
 from demand.serving.client import HttpClient, NoAnswer, TooSlow, authorization
-from demand.serving.http.middleware import is_loopback
+from demand.serving.http.middleware import PROBE_EXCEPT, PROBE_HEADER, is_loopback
 
 Kind = Literal["flask", "mlflow"]
 TroubleKind = Literal["down", "slow", "busy", "no_model", "denied", "refused", "strange"]
@@ -106,29 +106,39 @@ class Client:
             return None
         raise _trouble(status, body)
 
-    def answers(self, ads: Sequence[Mapping[str, Any]], kind: Kind) -> list[Answer]:
+    def answers(
+        self, ads: Sequence[Mapping[str, Any]], kind: Kind, own: Iterable[int] = (0,)
+    ) -> list[Answer]:
         """Ask about some ads at once, and again where the API was only busy.
 
+        Its ``own`` rows are ads of sellers, all others variants of them, and marked as probes.
         :class:`Trouble` where there was no answer.
         """
         route = "/predict" if kind == "flask" else "/invocations"
         body = list(ads) if kind == "flask" else {"dataframe_records": list(ads)}
         text = json.dumps(body, ensure_ascii=False, allow_nan=False).encode("utf-8", "replace")
-        status, found = self._ask("POST", route, text)
+        marked = {PROBE_HEADER: PROBE_EXCEPT + ",".join(map(str, own))}
+        status, found = self._ask("POST", route, text, marked)
         for pause in _BUSY_PAUSES_S:
             if status not in (429, 503):
                 break
             time.sleep(pause)
-            status, found = self._ask("POST", route, text)
+            status, found = self._ask("POST", route, text, marked)
         if status != 200:
             raise _trouble(status, found)
         return _read(found, kind, len(ads))
 
     def _ask(
-        self, method: str, route: str, body: bytes | None = None, *, timeout: float | None = None
+        self,
+        method: str,
+        route: str,
+        body: bytes | None = None,
+        marked: Mapping[str, str] | None = None,
+        *,
+        timeout: float | None = None,
     ) -> tuple[int, Any]:
         """Return status and JSON of an answer; None where it is no JSON, or is too long."""
-        headers = self._headers if body is None else {**self._headers, **_JSON}
+        headers = self._headers if body is None else {**self._headers, **_JSON, **(marked or {})}
         timeout = timeout or ANSWER_S
         try:
             answer = self._http.request(method, self.root + route, body, headers, timeout)

@@ -5,7 +5,7 @@ Entries are kept as columns, since a request may have thousands of ads.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from functools import cache
 from hashlib import blake2b
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
@@ -33,7 +33,7 @@ COLUMNS: dict[str, Kind] = {
     "title_length": "integer",  # in characters, 0 where missing
     "description_length": "integer",
     "missing": "texts",  # columns of the ad without a value
-    "probe": "flag",  # asked by a check, not for a seller
+    "probe": "flag",  # asked by a check, or a variant of an ad: not for a seller
 }
 Columns = dict[str, list[Any]]
 
@@ -49,7 +49,7 @@ class Answered(NamedTuple):
     model_version: str
     ads: Typed  # as demand.schema.records.typed_records returns it, shape (n,) each
     probabilities: Floats  # shape (n,)
-    probe: bool
+    probes: Collection[int]  # rows that no seller asked about
 
 
 def entries_of(answered: Iterable[Answered], salt: bytes) -> Columns:
@@ -74,7 +74,7 @@ def entries_of(answered: Iterable[Answered], salt: bytes) -> Columns:
             [name for name, cell in zip(_NAMES, ad, strict=True) if cell is None or cell != cell]
             for ad in zip(*ads.values(), strict=True)
         ]
-        entries["probe"] += [request.probe] * count
+        entries["probe"] += [row in request.probes for row in range(count)]
     return entries
 
 

@@ -5,10 +5,11 @@ A request only leaves references to what it has; entries are made in the thread,
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from typing import Protocol
 
 from demand.production_log.entries import Answered, Columns, entries_of
@@ -17,8 +18,8 @@ from demand.schema.records import Typed
 
 # What a crash may lose, besides what a full queue has dropped.
 _FLUSH_S = 0.2
-# Requests of which entries are made at once, and how long others then have the interpreter.
-_CHUNK, _PAUSE_S = 64, 0.001
+# Ads of which entries are made at once, and how long others then have the interpreter.
+_CHUNK_ADS, _PAUSE_S = 32, 0.001
 _log = logging.getLogger("demand.production_log")
 
 
@@ -61,19 +62,20 @@ class LogWriter:
         model_version: str,
         ads: Typed,
         probabilities: Floats,
-        *,
-        probe: bool = False,
+        probes: Collection[int] = (),
     ) -> None:
-        """Log the answer to n ads; the arrays, shape (n,), must not change any more."""
-        answered = Answered(time.time(), request_id, model_version, ads, probabilities, probe)
+        """Log the answer to n ads; the arrays, shape (n,), must not change any more.
+
+        Probes are the rows that no seller asked about.
+        """
+        answered = Answered(time.time(), request_id, model_version, ads, probabilities, probes)
         with self._lock:
             full = self._waiting >= self._queue_ads
             if not full:
                 self._queue.append(answered)
                 self._waiting += len(probabilities)
             if self._thread is None:
-                self._thread = threading.Thread(target=self._run, name="production-log")
-                self._thread.start()
+                self._start()
         if full:
             self._count(0, len(probabilities))
 
@@ -84,6 +86,13 @@ class LogWriter:
             self._thread.join()
         self._sink.close()
 
+    def _start(self) -> None:
+        thread = threading.Thread(target=self._run, name="production-log")
+        # Where there may be no more threads now, the next request tries again.
+        with contextlib.suppress(RuntimeError):
+            thread.start()
+            self._thread = thread
+
     def _run(self) -> None:
         # Python waits for this thread at its end, and this one sees that the main one is done.
         while threading.main_thread().is_alive() and not self._closing.wait(_FLUSH_S):
@@ -93,14 +102,17 @@ class LogWriter:
     def _flush(self) -> None:
         with self._lock:
             taken, self._queue = self._queue, []
-        for first in range(0, len(taken), _CHUNK):
-            chunk = taken[first : first + _CHUNK]
-            ads = sum(len(each.probabilities) for each in chunk)
+        # What was written is let go of at once.
+        taken.reverse()
+        while taken:
+            chunk, ads = [], 0
+            while taken and ads < _CHUNK_ADS:
+                chunk.append(taken.pop())
+                ads += len(chunk[-1].probabilities)
             self._write(chunk, ads)
             with self._lock:
                 self._waiting -= ads
-            if first + _CHUNK < len(taken):
-                time.sleep(_PAUSE_S)
+            time.sleep(_PAUSE_S)
 
     def _write(self, chunk: list[Answered], ads: int) -> None:
         try:

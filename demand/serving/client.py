@@ -21,7 +21,7 @@ import httpx
 
 from demand.errors import ConfigError, ServingError
 from demand.schema.error_text import quote_json
-from demand.serving.http.middleware import PROBE_HEADER, VERSION_HEADER
+from demand.serving.http.middleware import PROBE_ALL, PROBE_HEADER, VERSION_HEADER
 
 TOKEN_VARIABLE = "DEMAND_API_TOKEN"  # noqa: S105 - a name
 MAX_BYTES = 64 * 2**20
@@ -208,7 +208,7 @@ class Endpoint(HttpClient):
         self.url = parts.geturl()
         self.is_flask = parts.path.rstrip("/").endswith("/predict")
         self._token = token
-        marked = {"Content-Type": "application/json", PROBE_HEADER: "1"}
+        marked = {"Content-Type": "application/json", PROBE_HEADER: PROBE_ALL}
         self._request_headers = {**marked, **authorization(token)}
         super().__init__(answer_s, secure=parts.scheme == "https")
 

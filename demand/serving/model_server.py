@@ -46,6 +46,7 @@ from demand.serving.http.middleware import (
     Headers,
     Hosts,
     RequestLimits,
+    probe_rows,
     request_id,
     send_answer,
     whole_body,
@@ -199,8 +200,10 @@ class ModelServer:
             said = json.dumps(told, allow_nan=False).encode()
             if self._log is not None and len(answers) == len(frame):
                 ads = {str(name): column.to_numpy() for name, column in frame.items()}
-                probed, identity = _PROBE in headers, headers[_ID].decode()
-                self._log.add(identity, self._version, ads, np.array(answers), probe=probed)
+                probe = headers.get(_PROBE)
+                marked = None if probe is None else probe.decode("latin-1")
+                name, probes = headers[_ID].decode(), probe_rows(marked, len(frame))
+                self._log.add(name, self._version, ads, np.array(answers), probes)
             return said
         except (AdError, UnsupportedFormatError) as error:
             status = 400 if isinstance(error, AdError) else 415

@@ -93,7 +93,9 @@ def test_answers_of_both_kinds_are_read(fake: Fake) -> None:
         "/invocations": [(200, {"predictions": [0.25]})],
     }
     client = Client(fake.url)
-    whole, bare = client.answers([{}, {}], "flask")
+    whole, bare = client.answers([{}, {}], "flask", own=[0])
+    (_, headers, _) = fake.asked[-1]
+    assert {name.lower(): value for name, value in headers.items()}["demand-probe"] == "except=0"
     assert whole == Answer(0.5, 0.1, 0.9, 0.8, 0.7, "4")
     assert (bare.low, bare.percentile) == (None, None)
     assert client.answers([{"title": "Ёж"}], "mlflow") == [Answer(0.25)]

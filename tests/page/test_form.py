@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -218,7 +218,9 @@ class Refusing(Client):
         self.row, self.times = row, times
         self.sizes: list[int] = []
 
-    def answers(self, ads: Sequence[Mapping[str, Any]], kind: Kind) -> list[Answer]:
+    def answers(
+        self, ads: Sequence[Mapping[str, Any]], kind: Kind, own: Iterable[int] = (0,)
+    ) -> list[Answer]:
         self.sizes.append(len(ads))
         if len(self.sizes) <= self.times:
             raise Trouble("refused", "no good", field="title", row=self.row)

@@ -3,7 +3,7 @@ from __future__ import annotations
 import csv
 import gzip
 import io
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -30,11 +30,15 @@ class Fake(Client):
         super().__init__("http://127.0.0.1:1")
         self.troubles = list(troubles)
         self.sizes: list[int] = []
+        self.own: list[list[int]] = []
 
-    def answers(self, ads: Sequence[Mapping[str, Any]], kind: Kind) -> list[Answer]:
+    def answers(
+        self, ads: Sequence[Mapping[str, Any]], kind: Kind, own: Iterable[int] = (0,)
+    ) -> list[Answer]:
         if self.troubles:
             raise self.troubles.pop(0)
         self.sizes.append(len(ads))
+        self.own.append(list(own))
         return [Answer(0.3 if ad.get("image") else 0.2) for ad in ads]
 
 
@@ -46,6 +50,15 @@ def upload(folder: Path, text: str, encoding: str = "utf-8") -> Upload:
 
 def last(upload: Upload, client: Client) -> Progress:
     return list(answer_many(upload, client, "flask", None, sleep=lambda _: None))[-1]
+
+
+def test_only_ads_of_the_file_are_a_seller_s_own(tmp_path: Path) -> None:
+    client = Fake()
+    last(upload(tmp_path, HEADER + GOOD * 3), client)
+    ((first, second, third),) = client.own
+    assert (first, third) == (0, 2 * second)
+    assert client.sizes == [3 * second]
+    assert second > 1
 
 
 def test_bad_rows_are_marked_and_the_rest_is_kept(tmp_path: Path) -> None:
@@ -233,7 +246,9 @@ def test_after_two_minutes_in_all_the_rest_stays_without_an_answer(tmp_path: Pat
     now = 0.0
 
     class Silent(Fake):
-        def answers(self, ads: Sequence[Mapping[str, Any]], kind: Kind) -> list[Answer]:
+        def answers(
+            self, ads: Sequence[Mapping[str, Any]], kind: Kind, own: Iterable[int] = (0,)
+        ) -> list[Answer]:
             nonlocal now
             now += 10.0
             raise Trouble("slow", "")

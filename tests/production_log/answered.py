@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime
+from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
@@ -24,16 +25,16 @@ FAR_AHEAD = datetime.datetime(2100, 1, 1, tzinfo=datetime.UTC)
 
 
 def answered(
-    *ads: dict[str, Any], request_id: str = "r-1", at: float = 1.7e9, probe: bool = False
+    *ads: dict[str, Any], request_id: str = "r-1", at: float = 1.7e9, probes: Collection[int] = ()
 ) -> Answered:
     """Return a request that was answered with 0, 0.1, 0.2 …"""
     probabilities = np.arange(len(ads)) / 10
-    return Answered(at, request_id, "7", typed_records(ads), probabilities, probe)
+    return Answered(at, request_id, "7", typed_records(ads), probabilities, probes)
 
 
-def add(writer: LogWriter, *ads: dict[str, Any], request_id: str = "r-1", **more: Any) -> None:
-    made = answered(*ads, request_id=request_id)
-    writer.add(request_id, "7", made.ads, made.probabilities, **more)
+def add(writer: LogWriter, *ads: dict[str, Any], **more: Any) -> None:
+    made = answered(*ads, **more)
+    writer.add(made.request_id, "7", made.ads, made.probabilities, made.probes)
 
 
 def files(folder: Path, **settings: Any) -> Files:

@@ -41,8 +41,8 @@ def test_sellers_are_told_apart_but_not_known() -> None:
 
 
 def test_probes_are_marked() -> None:
-    requests = [answered(AD, AD, probe=True), answered(AD)]
-    assert entries_of(requests, SALT)["probe"] == [True, True, False]
+    requests = [answered(AD, AD, AD, probes=(0, 2)), answered(AD)]
+    assert entries_of(requests, SALT)["probe"] == [True, False, True, False]
 
 
 def test_entries_fit_their_schema() -> None:

@@ -50,7 +50,7 @@ def test_a_worker_that_is_killed_loses_only_what_waited(home: Workspace, tmp_pat
         wait_for(lambda: len(entries(home)) == 1)
         (worker,) = server.workers
         worker.kill()
-        wait_for(lambda: listens("127.0.0.1", server.port) and worker not in server.workers)
+        wait_for(lambda: worker not in server.workers and listens("127.0.0.1", server.port))
         server.post("/predict", json=AD, headers={"X-Request-Id": "after"})
         assert server.end() == 0
     assert entries(home)["request_id"].tolist() == ["written", "after"]

@@ -11,11 +11,13 @@ import pandas as pd
 import pytest
 from sqlalchemy import make_url, text
 
+from demand.config import load_config
 from demand.errors import ConfigError, StateError
+from demand.production_log.config import MonitoringConfig
 from demand.production_log.database import ENTRIES, OUTCOMES, postgresql_engine
 from demand.production_log.entries import COLUMNS
 from demand.production_log.outcomes import outcomes_from_json
-from demand.production_log.store import ProductionLog, current_log
+from demand.production_log.store import CONFIG, ProductionLog, current_log
 from demand.workspace.workspace import Workspace
 from tests.production_log.answered import AD, FAR_AHEAD, FULL, LONG_AGO, add, production_log
 from tests.production_log.postgresql import PASSWORD, Postgresql, postgresql
@@ -56,7 +58,7 @@ def test_what_was_answered_is_read_back(tmp_path: Path, url: str | None) -> None
     log, counts, begun = production_log(tmp_path, url), Counts(), now()
     writer = log.writer(counts)
     add(writer, FULL, AD, request_id="r-1")
-    add(writer, AD, request_id="r-2", probe=True)
+    add(writer, AD, request_id="r-2", probes=(0,))
     writer.close()
     found = log.entries(begun, now())
     assert list(found) == list(COLUMNS)
@@ -173,3 +175,7 @@ def test_another_url_is_refused_and_not_told(
     with pytest.raises(ConfigError, match="DEMAND_LOG_URL") as refused:
         current_log()
     assert "s3cret" not in str(refused.value)
+
+
+def test_the_config_says_what_holds_without_it() -> None:
+    assert load_config(CONFIG, MonitoringConfig) == MonitoringConfig()

@@ -236,7 +236,7 @@ def test_what_is_answered_is_logged(model: Any, tmp_path: Path) -> None:
     client = asking(ModelServer(model, "7", log=writer))
     ads = [AD | {"item_id": "i-1"}, OTHER]
     named = client.post("/invocations", json={"inputs": ads}, headers={"X-Request-Id": "r-1"})
-    unnamed = client.post("/invocations", json={"inputs": [AD]}, headers={"Demand-Probe": "1"})
+    unnamed = client.post("/invocations", json={"inputs": [AD]}, headers={"Demand-Probe": "all"})
     client.post("/invocations", json={"inputs": [{"title": "no ad"}]})
     client.get("/ping")
     writer.close()

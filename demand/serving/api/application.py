@@ -39,6 +39,7 @@ from demand.serving.http.middleware import (
     VERSION_HEADER,
     Admission,
     Headers,
+    probe_rows,
     request_id,
     whole_body,
 )
@@ -187,8 +188,9 @@ def create_app(
             found[row].setdefault("unknown", []).append(field)
         environ[_ADS], environ[_VERSION] = len(ads), serving.version
         if writer is not None:
-            probed, probability = _PROBE in environ, answers.probability
-            writer.add(environ[_REQUEST_ID], serving.version, typed, probability, probe=probed)
+            probes = probe_rows(environ.get(_PROBE), len(ads))
+            name, version = environ[_REQUEST_ID], serving.version
+            writer.add(name, version, typed, answers.probability, probes)
         return _json(found if as_list else found[0])
 
     @app.post("/invocations")

@@ -7,7 +7,7 @@ import ipaddress
 import re
 import secrets
 import socket
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -22,13 +22,16 @@ if TYPE_CHECKING:
 
 # Of every answer of a model server: the version of its model.
 VERSION_HEADER = "demand-model-version"
-# Of a request: what names it in logs; and that a check asks, no seller.
+# Of a request: what names it in logs; and that a check asks, no seller, all of it or all but
+# the rows that stand after "except=".
 REQUEST_ID_HEADER, PROBE_HEADER = "x-request-id", "demand-probe"
+PROBE_ALL, PROBE_EXCEPT = "all", "except="
 RETRY_AFTER_S = 1
 TOO_MANY = "too many requests at a time: try again in a second"
 # Parts in which an answer is handed on: one at a time, so that a client who does not read shows.
 _PART_BYTES = 2**18
 _GONE: dict[str, Any] = {"type": "http.disconnect"}
+_ROW = re.compile(r"[0-9]{1,9}")
 _REQUEST_ID = re.compile(REQUEST_ID)
 _HOST = re.compile(r"(?:\[([0-9a-f:.]+)\]|([a-z0-9._-]+))(?::[0-9]{1,5})?", re.ASCII)
 
@@ -238,6 +241,14 @@ class _Exchange:
 def request_id(given: str) -> str:
     """Return the id that the client has given a request where it is harmless, else a new one."""
     return given if _REQUEST_ID.fullmatch(given) else secrets.token_hex(16)
+
+
+def probe_rows(header: str | None, ads: int) -> Collection[int]:
+    """Return the rows of n ads that no seller asked about, by the header of their request."""
+    if header is None:
+        return ()
+    asked = set(map(int, _ROW.findall(header.partition(PROBE_EXCEPT)[2])))
+    return [row for row in range(ads) if row not in asked]
 
 
 async def whole_body(receive: Receive) -> bytes:

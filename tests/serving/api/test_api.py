@@ -377,7 +377,7 @@ def test_what_is_answered_is_logged_and_counted(held: Held, tmp_path: Path) -> N
     client = logging_client(held, log)
     ad = AD | {"item_id": "i-1", "user_id": "u-1"}
     answers = client.post("/predict", json=[ad, AD], headers={"X-Request-Id": "r-1"}).get_json()
-    client.post("/predict", json=AD, headers={"Demand-Probe": "1"})
+    client.post("/predict", json=AD, headers={"Demand-Probe": "all"})
     client.post("/predict", json={"title": "no ad"})
     wait_for(lambda: b"demand_log_written_total 3.0" in client.get("/metrics").data)
     assert b"demand_log_dropped_total 0.0" in client.get("/metrics").data

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from demand.errors import ConfigError
-from demand.serving.http.middleware import Hosts, RequestLimits, Timeouts
+from demand.serving.http.middleware import Hosts, RequestLimits, Timeouts, probe_rows
 from demand.serving.model_server import error_answer
 
 Message = dict[str, Any]
@@ -57,6 +57,21 @@ def asked(
     scope = {"type": "http", "headers": list(headers), "path": "/", "method": "POST"}
     asyncio.run(served(scope, receive, send))
     return sent
+
+
+@pytest.mark.parametrize(
+    ("header", "expected"),
+    [
+        (None, []),
+        ("all", [0, 1, 2, 3]),
+        ("except=0", [1, 2, 3]),
+        ("except=0,2", [1, 3]),
+        ("except=9", [0, 1, 2, 3]),
+        ("²", [0, 1, 2, 3]),
+    ],
+)
+def test_the_header_says_which_rows_are_probes(header: str | None, expected: list[int]) -> None:
+    assert list(probe_rows(header, 4)) == expected
 
 
 def test_a_body_within_the_limits_is_answered() -> None:
