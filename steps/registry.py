@@ -15,6 +15,7 @@ from demand.config import GateSettings
 from demand.data.typed import TypedAds
 from demand.evaluation.slices import measure_coverage
 from demand.model.predictor import Predictor
+from demand.monitoring.reference import reference_of
 from demand.registry.packaging import SAMPLES_MAX, log_model
 from demand.registry.promotion import promote_challenger
 from demand.registry.tracking import open_run
@@ -75,7 +76,9 @@ def package(
         page = shown(write_card(card, reports))
         run, samples = open_run(logged_model["run_id"]), test_ads.head(SAMPLES_MAX)
         judged = predictor if fits["refit"] else None
-        model_id = log_model(run, served, samples, held_out=judged, card=reports, market=market)
+        told = {"card": reports, "market": market}
+        told["reference"] = reference_of(test_ads, predictor.predict(test_ads))
+        model_id = log_model(run, served, samples, held_out=judged, **told)
         notes |= {"mlflow_model": model_id, "size_bytes": served.size_bytes}
     return {"run_id": run.run_id, "model_id": model_id}, page, reports
 

@@ -19,6 +19,8 @@ from demand.errors import ModelError
 from demand.workspace.workspace import write_aside_folder
 
 if TYPE_CHECKING:
+    import pandas as pd
+
     from demand.features.known_values import KnownValues
     from demand.model.predictor import Predictor
     from demand.registry.versions import RegisteredVersion
@@ -27,12 +29,17 @@ if TYPE_CHECKING:
 CARD_FOLDER = "card"
 CARD_FILE = Path(CARD_FOLDER) / "card.json"
 MARKET_FILE = Path("market.json")
+# What it was like when it was judged: see demand.monitoring.reference.
+REFERENCE_FILE = Path("reference.parquet")
 # The fit that was judged on held-out ads, beside its refit that serves.
 HELD_OUT = "held_out"
 
 _MLFLOWS_OWN = "registered_model_meta"
 # What is read where it is there, though a model need not have it.
-_OPTIONAL = {f"{HELD_OUT}/predictor.json", CARD_FILE.as_posix(), MARKET_FILE.as_posix()}
+_OPTIONAL = {
+    f"{HELD_OUT}/predictor.json",
+    *(path.as_posix() for path in (CARD_FILE, MARKET_FILE, REFERENCE_FILE)),
+}
 _BYTES_MAX = 16 * 2**20
 _DESCRIPTION_LENGTH = 5000  # of MLflow's column
 _log = logging.getLogger("demand.facts")
@@ -125,6 +132,19 @@ def load_predictor(version: RegisteredVersion, *, judged: bool = False) -> Predi
     if judged and (held_out / JSON_NAME).is_file():
         return Predictor.load(held_out)
     return Predictor.load(version.source / "data" / "predictor")
+
+
+def read_reference(version: RegisteredVersion) -> pd.DataFrame | None:
+    """Return what production is compared with; None of a model that was packaged without it.
+
+    Files that are missing or were changed since are a ModelError.
+    """
+    import pandas as pd
+
+    if told := damage_of(version):
+        raise ModelError(told)
+    path = version.source / REFERENCE_FILE
+    return pd.read_parquet(path) if path.exists() else None
 
 
 def copy_model(version: RegisteredVersion, folder: Path) -> None:

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 import demand
-from demand.registry.model_files import CARD_FOLDER, HELD_OUT, MARKET_FILE
+from demand.registry.model_files import CARD_FOLDER, HELD_OUT, MARKET_FILE, REFERENCE_FILE
 from demand.registry.tracking import TrackedRun, quiet_mlflow
 from demand.schema.columns import INPUT_COLUMNS, REQUEST_REQUIRED
 from demand.schema.records import frame_from_records
@@ -113,6 +113,7 @@ def save_model(
     held_out: Predictor | None = None,
     card: Path | None = None,
     market: Mapping[str, Any] | None = None,
+    reference: pd.DataFrame | None = None,
     loader_module: str = LOADER,
 ) -> None:
     """Write the Predictor as an MLflow model to a folder that does not exist yet.
@@ -121,8 +122,9 @@ def save_model(
     ``samples.json``, and every deployment has to give the same answers. The ids are MLflow's,
     where it knows this model already; ``held_out`` is the model of which this is a refit: later
     models are compared with it, on ads that it has not seen. With the model travel the folder
-    of its ``card`` and the ``market``, see :mod:`demand.features.category_statistics`;
-    ``loader_module`` has ``_load_pyfunc(path)``.
+    of its ``card``, the ``market``, see :mod:`demand.features.category_statistics`, and the
+    ``reference``, see :mod:`demand.monitoring.reference`; ``loader_module`` has
+    ``_load_pyfunc(path)``.
     """
     quiet_mlflow()
     import mlflow.pyfunc
@@ -152,6 +154,9 @@ def save_model(
         text = json.dumps(market, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
         with write_aside(folder / MARKET_FILE) as temporary_file:
             temporary_file.write_text(text, encoding="utf-8")
+    if reference is not None:
+        with write_aside(folder / REFERENCE_FILE) as temporary_file:
+            reference.to_parquet(temporary_file, index=False)
     predictions = [float(answer) for answer in predictor.predict(samples)]
     write_json(folder / SAMPLES_FILE, {"ads": records(samples), "predictions": predictions})
 
