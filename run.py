@@ -13,7 +13,7 @@ import os
 import sys
 from pathlib import Path
 
-from cli.pipelines import ROWS, answer, evaluate, train, tune
+from cli.pipelines import ROWS, answer, evaluate, monitor, train, tune
 from cli.terminal import (
     EXIT_INTERRUPTED,
     TRAINING_CONFIG,
@@ -30,6 +30,7 @@ DOORS = {
     "tuning": tune,
     "batch-inference": answer,
     "production-evaluation": evaluate,
+    "monitoring": monitor,
 }
 # What only one pipeline understands.
 OPTIONS_OF = {
@@ -41,13 +42,14 @@ OPTIONS_OF = {
 # What a pipeline cannot do without.
 REQUIRED_BY = {"batch-inference": ("data", "output"), "production-evaluation": ("data",)}
 # The others heed that of training, those without a config `data.max_file_gb`, `gate` and `seed`.
-CONFIG_OF = {"tuning": PROJECT_ROOT / "configs" / "tuning.yaml"}
+CONFIG_OF = {name: PROJECT_ROOT / "configs" / f"{name}.yaml" for name in ("tuning", "monitoring")}
 EXAMPLES = """examples:
   python run.py --pipeline training
   python run.py --pipeline training --data ads.csv --config my.yaml --no-deploy
   python run.py --pipeline tuning --trials 50 --data ads.csv
   python run.py --pipeline batch-inference --data ads.csv --output answers.csv
   python run.py --pipeline production-evaluation --data labelled.csv
+  python run.py --pipeline monitoring
 
 batch-inference writes item_id,deal_probability, one row an ad, in the order of the file.
 A cell that cannot be read or is out of bounds counts as missing; an ad without a title or a
@@ -57,6 +59,9 @@ apostrophe put before it; others stay as they are.
 
 production-evaluation ends with 2 where the deployed model does not answer as the registered
 one does.
+
+monitoring judges the champion by the production log: its verdict is ok, watch, retrain or alarm,
+and each of them ends with 0.
 """
 
 
@@ -68,7 +73,7 @@ def parser() -> Parser:
     add("--pipeline", required=True, choices=tuple(DOORS), help="which pipeline")
     text = "ads as csv, csv.gz, zip or parquet (training, tuning: default: the demo ads)"
     add("--data", type=Path, metavar="FILE", help=text)
-    text = "parameters (default: configs/training.yaml; tuning: configs/tuning.yaml)"
+    text = "parameters (default: configs/training.yaml; tuning, monitoring: their own)"
     add("--config", type=Path, metavar="FILE", help=text)
     add("--no-deploy", action="store_true", help="training: stop after promotion")
     text = "training: stop after evaluation, as for an experiment"

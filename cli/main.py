@@ -28,7 +28,7 @@ from demand import __version__
 from demand.config import DataSettings, DeploySettings, TrainingConfig, load_config
 from demand.errors import EXIT_ERROR, AdsFileError, ConfigError, GateRefusal
 from demand.progress import QUIET, only_warned, rows_shown
-from demand.workspace.workspace import reports_folder, write_json
+from demand.workspace.workspace import current_workspace, reports_folder, write_json
 
 if TYPE_CHECKING:
     from demand.model.predictor import Predictor
@@ -40,6 +40,7 @@ ROWS_MAX = 20_000_000
 SEED_MAX = 2**32 - 1
 # Enough for all coalitions of all fields, so that the contributions are exact.
 EXPLAINED_PERMUTATIONS = 374
+_DECISIONS = "verdicts of the pipeline monitoring: list them, or make them again from their inputs"
 _WORKERS = 4  # of the API, by default
 
 
@@ -162,6 +163,9 @@ def _add_ads(add: Add) -> None:
     option = add("predict", text, example, _predict)
     option("--ad", type=Path, metavar="FILE", help="JSON file (default: standard input)")
     text = "keep what became of ads that were answered, from a file of labelled ads"
+    option = add("decisions", _DECISIONS, "demand decisions replay decisions.jsonl", _decisions)
+    option("action", choices=("list", "replay"))
+    option("file", type=Path, nargs="?", metavar="FILE", help="default: all of this installation")
     option = add("outcomes", text, "demand outcomes import labelled.csv", _outcomes)
     option("action", choices=["import"], help="take item_id and deal_probability of each ad")
     option("file", type=Path, metavar="FILE", help="labelled ads, as for training")
@@ -364,6 +368,27 @@ def _explain(arguments: argparse.Namespace) -> int:
     explanation = _predictor().explain(ad, permutations=EXPLAINED_PERMUTATIONS)
     Console(soft_wrap=True).print(explained(explanation))
     return 0
+
+
+def _decisions(arguments: argparse.Namespace) -> int:
+    from demand.monitoring.decisions import read, replay
+
+    path = arguments.file or current_workspace().decisions
+    if arguments.action == "list":
+        table = Table("made", "decision", "subject", "verdict", "rules that hold")
+        for _, each in read(path):
+            held = [found.rule for found in each.findings if found.state == "holds"]
+            table.add_row(each.at, each.id, each.subject, each.verdict, ", ".join(held))
+        Console(soft_wrap=True).print(table)
+        return 0
+    differing = replayed = 0
+    for found in replay(path):
+        replayed += 1
+        if found.problem:
+            differing += 1
+            print(f"line {found.line}, decision {found.decision.id}: {found.problem}")
+    print(f"{replayed - differing} of {replayed} decisions come out as they were made")
+    return EXIT_ERROR if differing else 0
 
 
 def _outcomes(arguments: argparse.Namespace) -> int:

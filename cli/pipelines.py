@@ -1,4 +1,4 @@
-"""What ``python run.py --pipeline NAME`` does, for each of the four names."""
+"""What ``python run.py --pipeline NAME`` does, for each of the names."""
 
 from __future__ import annotations
 
@@ -334,6 +334,33 @@ def show_evaluation(out: Console, metrics: dict[str, Any], folder: Path) -> None
         furthest = f"{metrics['max_difference']:.2g}"
         _say(out, f"furthest from the registered model's own answer: {furthest}")
     _say(out, f"reports: {folder}")
+
+
+def monitor(arguments: argparse.Namespace, out: Console) -> int:
+    """Judge the champion by what production says."""
+    from demand.production_log.config import MonitoringConfig
+
+    config = load_config(arguments.config, MonitoringConfig)
+    with alone("monitoring") as folder:
+        from demand.registry.registry import Registry
+        from orchestration.model_versions import zenml_model
+        from orchestration.runs import require_experiment, run_pipeline
+        from pipelines.monitoring import monitoring
+        from steps.monitoring import EXPERIMENT
+
+        champion = Registry().asked()
+        require_experiment(EXPERIMENT)
+        asked = (config, TrainingConfig().seed)
+        model = zenml_model(champion.fingerprint)
+        run = run_pipeline(monitoring, asked, folder, model=model)
+        found = run.steps["monitor"].outputs["decision"][0].load()
+        table = Table("rule", "state", "what was read")
+        for each in found["findings"]:
+            table.add_row(each["rule"], each["state"], each["told"])
+        out.print(table)
+        _say(out, f"verdict on {found['subject']}: {found['verdict']} (decision {found['id']})")
+        _say(out, f"reports: {folder}")
+    return 0
 
 
 def _say(out: Console, *lines: str) -> None:

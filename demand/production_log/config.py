@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Literal
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
-from demand.config import Count, Positive, Settings
+from demand.config import Count, Positive, Settings, Share
 
 
 class LogSettings(Settings):
@@ -19,9 +19,40 @@ class LogSettings(Settings):
 
 
 class MonitoringSettings(Settings):
-    """When an answer can be compared with what became of its ad."""
+    """When an answer can be compared with what became of its ad, and in what windows."""
 
     maturity_days: Annotated[float, Field(ge=0.0)] = 30.0
+    window_days: Count = 7
+    known_share_min: Share = 0.8
+    bootstrap_samples: Annotated[int, Field(ge=100)] = 1000
+    confidence: Annotated[float, Field(gt=0.5, lt=1.0)] = 0.95
+
+
+Verdict = Literal["ok", "watch", "retrain", "alarm"]
+Series = Literal["answered", "mature"]
+
+
+class Rule(Settings):
+    """Says a verdict where a reading lies beyond a limit, in enough of the last windows."""
+
+    name: str
+    # Of the windows that were answered last, or of those whose outcomes are due.
+    series: Series = "answered"
+    reading: str  # as in :attr:`Window.readings`
+    limit: float
+    beyond: Literal["above", "below"] = "above"
+    # Which figure of the reading must lie beyond: low for "surely above".
+    by: Literal["value", "low", "high"] = "value"
+    verdict: Literal["watch", "retrain", "alarm"]
+    windows: Count = 1  # of the last ``of``, the newest among them
+    of: Count = 1
+    rows_min: Count = 1  # fewer rows behind a reading are no evidence
+
+    @model_validator(mode="after")
+    def _fits(self) -> Rule:
+        if self.windows > self.of:
+            raise ValueError(f"{self.windows} of the last {self.of} windows cannot be")
+        return self
 
 
 class MonitoringConfig(Settings):
@@ -29,3 +60,4 @@ class MonitoringConfig(Settings):
 
     log: LogSettings = LogSettings()
     monitoring: MonitoringSettings = MonitoringSettings()
+    rules: list[Rule] = Field(default_factory=list)

@@ -29,6 +29,8 @@ COLUMNS: dict[str, Kind] = {
     "model_version": "text",
     "deal_probability": "number",
     "category_name": "text",
+    "region": "text",
+    "user_type": "text",
     "price": "number",
     "title_length": "integer",  # in characters, 0 where missing
     "description_length": "integer",
@@ -65,7 +67,8 @@ def entries_of(answered: Iterable[Answered], salt: bytes) -> Columns:
         entries["seller"] += [_hash(seller, salt) for seller in ads["user_id"]]
         entries["model_version"] += [request.model_version] * count
         entries["deal_probability"] += request.probabilities.tolist()
-        entries["category_name"] += ads["category_name"]
+        for name in ("category_name", "region", "user_type"):
+            entries[name] += ads[name]
         entries["price"] += [None if price != price else price for price in ads["price"]]
         entries["title_length"] += [len(text or "") for text in ads["title"]]
         entries["description_length"] += [len(text or "") for text in ads["description"]]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import wraps
 from io import BytesIO
 from pathlib import Path
@@ -107,4 +107,22 @@ def predicted_and_actual(actual: npt.ArrayLike, predicted: npt.ArrayLike) -> Fig
     axes.set_yscale("symlog", linthresh=1)
     axes.set(xlim=(0, 1), ylim=(0, None), ylabel="ads (log scale)")
     axes.legend(loc="upper right")
+    return figure
+
+
+@_png
+def readings(values: pd.DataFrame, limits: Mapping[str, float]) -> Figure:
+    """Draw each column of values over the windows of the index, with its limit where it has one."""
+    across = 3
+    rows = -(-values.shape[1] // across)
+    figure = Figure((3.0 * across, 2.0 * rows))
+    panels = figure.subplots(rows, across, squeeze=False).ravel()
+    for panel, name in zip(panels, map(str, values), strict=False):
+        panel.plot(values.index, values[name], color=OURS, marker="o", markersize=3)
+        if name in limits:
+            panel.axhline(limits[name], color=OTHER, linewidth=1, linestyle=":")
+        panel.set_title(name, fontsize=8)
+        panel.tick_params(labelsize=6)
+    for panel in panels[values.shape[1] :]:
+        panel.set_visible(False)
     return figure

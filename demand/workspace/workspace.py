@@ -49,6 +49,7 @@ class Workspace:
         self.batch = self.root / "batch"  # answers of batch inference that are not yet whole
         self.runs = self.root / "runs"  # temporary files of the pipelines that run now
         self.production_log = self.root / "production_log"  # predictions, and their outcomes
+        self.decisions = self.root / "decisions.jsonl"  # of monitoring, the newest last
         self.logs = self.root / "logs"  # of the processes that outlive a command
         self.locks = self.root / "locks"  # freed by the operating system when their owner dies
 

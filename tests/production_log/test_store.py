@@ -178,4 +178,7 @@ def test_another_url_is_refused_and_not_told(
 
 
 def test_the_config_says_what_holds_without_it() -> None:
-    assert load_config(CONFIG, MonitoringConfig) == MonitoringConfig()
+    told = load_config(CONFIG, MonitoringConfig)
+    assert told.model_copy(update={"rules": []}) == MonitoringConfig()
+    # Without the file nothing is judged.
+    assert told.rules

@@ -1,0 +1,79 @@
+"""How far the ads of a window lie from those that a model was judged on: by Evidently.
+
+Distances and not p-values: what differs surely may still differ by nothing. Their limits are
+ours (:class:`demand.monitoring.rules.Rule`), since Evidently's own change with the number of ads.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import pandas as pd
+
+from demand.monitoring.reference import VALUES
+from demand.monitoring.rules import Reading
+
+# Distances of numbers are in standard deviations of the reference (Wasserstein), those of
+# values Jensen and Shannon's, from 0 to 1.
+_NUMBERS = ("log_price", "title_length", "description_length", "deal_probability")
+_MISSING_VALUE = "(missing)"
+
+
+def drift_readings(
+    ads: pd.DataFrame, own: pd.DataFrame, reference: pd.DataFrame
+) -> dict[str, Reading]:
+    """Return a reading ``drift_NAME`` a column, of ads with the columns of the reference.
+
+    That of ``deal_probability`` is of those ads alone that the model itself answered, ``own``.
+    Beside the columns: ``missing``, the largest difference of a column's share of missing values.
+    """
+    if ads.empty:
+        names = (*VALUES, *_NUMBERS, "missing")
+        return {f"drift_{name}": Reading(missing="no ad was answered") for name in names}
+    readings = _distances(ads, reference, (*VALUES, *_NUMBERS[:-1]))
+    if own.empty:
+        readings["drift_deal_probability"] = Reading(missing="it answered no ad")
+    else:
+        readings |= _distances(own, reference, _NUMBERS[-1:])
+    shares = [_missing_shares(each) for each in (ads, reference)]
+    furthest = float(shares[0].sub(shares[1], fill_value=0.0).abs().max())
+    return readings | {"drift_missing": Reading(value=furthest, rows=len(ads))}
+
+
+def _distances(
+    ads: pd.DataFrame, reference: pd.DataFrame, names: Sequence[str]
+) -> dict[str, Reading]:
+    from evidently import DataDefinition, Dataset, Report
+    from evidently.metrics import ValueDrift
+
+    values = [name for name in names if name in VALUES]
+    numbers = [name for name in names if name in _NUMBERS]
+    definition = DataDefinition(numerical_columns=numbers, categorical_columns=values)
+    methods = dict.fromkeys(values, "jensenshannon") | dict.fromkeys(numbers, "wasserstein")
+    report = Report([ValueDrift(column=name, method=how) for name, how in methods.items()])
+    compared = (
+        Dataset.from_pandas(_columns(each)[[*methods]], data_definition=definition)
+        for each in (ads, reference)
+    )
+    found = report.run(*compared).dict()["metrics"]
+    return {
+        f"drift_{each['config']['column']}": Reading(value=float(each["value"]), rows=len(ads))
+        for each in found
+    }
+
+
+def _columns(ads: pd.DataFrame) -> pd.DataFrame:
+    values = {name: ads[name].astype(object).fillna(_MISSING_VALUE).to_numpy() for name in VALUES}
+    logs = np.log1p(np.maximum(ads["price"].to_numpy(dtype=np.float64), 0.0))
+    return pd.DataFrame(
+        values
+        | {"log_price": logs}
+        | {name: ads[name].to_numpy(dtype=np.float64) for name in _NUMBERS[1:]}
+    )
+
+
+def _missing_shares(ads: pd.DataFrame) -> pd.Series:
+    """Return the share of ads without a value, by column that is ever missing."""
+    counts = pd.Series([name for names in ads["missing"] for name in names]).value_counts()
+    return counts / len(ads)

@@ -1,0 +1,39 @@
+"""The step that judges what serves by what production says."""
+
+from __future__ import annotations
+
+import datetime
+from pathlib import Path
+from typing import Annotated, Any
+
+from zenml import step
+from zenml.types import HTMLString
+
+from demand.monitoring import monitor as core
+from demand.production_log.config import MonitoringConfig
+from demand.registry.tracking import tracked_run
+from orchestration.steps import REPORTS, noted, output, reported, shown
+
+EXPERIMENT = "monitoring"
+
+
+# Never cached: production changes without a change of any input.
+@step(enable_cache=False)
+def monitor(
+    config: MonitoringConfig, seed: int
+) -> tuple[
+    Annotated[dict[str, Any], output("decision", "Verdict, findings, newest readings", "decision")],
+    Annotated[HTMLString, output("monitoring", "All readings, with their plots", "report")],
+    Annotated[Path, output(REPORTS, "The same as page, JSON and gauges", "report")],
+]:
+    """Read the production log, judge the champion, and log the figures to MLflow."""
+    with noted() as notes, reported() as reports:
+        found = core.monitor(config, seed, datetime.datetime.now(datetime.UTC))
+        page = shown(core.write_report(found, reports))
+        decision = found.decision
+        tags = {"verdict": decision.verdict, "decision": decision.id, "subject": decision.subject}
+        with tracked_run("monitoring", tags=tags, experiment=EXPERIMENT) as run:
+            readings = found.metrics["readings"].items()
+            run.log_metrics({name: read["value"] for name, read in readings if "value" in read})
+        notes |= tags
+    return found.metrics, page, reports
