@@ -44,6 +44,12 @@ class _Step:
     total: float = 0.0
     note: str = ""
 
+    def left(self, seconds: float) -> str:
+        """Say how long it takes yet, if it goes on as in these seconds."""
+        if self.state != "running" or not 0.0 < self.done < self.total:
+            return ""
+        return f"about {seconds * (self.total - self.done) / self.done:.0f} s left"
+
 
 class RunDisplay:
     """The steps of a run with their state, seconds, and a bar where a step tells how far it is.
@@ -101,11 +107,12 @@ class RunDisplay:
             bar = ProgressBar(step.total, step.done, width=24) if running and step.total else ""
             styled = {"running": "bold", "waiting": "dim", "failed": "red"}.get(step.state, "")
             spent = f"{seconds:.1f} s" if step.begun else ""
-            table.add_row(f"  {name}", step.state, spent, bar, step.note, style=styled)
+            left = step.left(seconds)
+            table.add_row(f"  {name}", step.state, spent, bar, left, step.note, style=styled)
         ended = sum(step.state in ("done", "cached") for step in self._steps.values())
         bar = ProgressBar(len(self._steps), ended, width=24)
         done = f"{ended} of {len(self._steps)}"
-        table.add_row("  total", done, f"{now - self._begun:.1f} s", bar, "", style="bold")
+        table.add_row("  total", done, f"{now - self._begun:.1f} s", bar, style="bold")
         return table
 
 

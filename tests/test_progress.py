@@ -167,6 +167,7 @@ def test_a_terminal_gets_a_table_of_the_steps_and_bars() -> None:
     assert "epoch 1/3: loss 0.7000, validation RMSE 0.2400" in text
     assert re.search(r"ingest +cached", text)
     assert re.search(r"train +running +[0-9.]+ s +━", text)
+    assert re.search(r"train +running .* about \d+ s left", text)
     assert re.search(r"deploy +waiting", text)
     assert re.search(r"total +3 of 3", text)
     assert text.count("a line above the table") == 1
