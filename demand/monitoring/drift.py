@@ -47,17 +47,17 @@ def _distances(
     from evidently import DataDefinition, Dataset, Report
     from evidently.metrics import ValueDrift
 
-    values = [name for name in names if name in VALUES]
-    numbers = [name for name in names if name in _NUMBERS]
+    sets = [_columns(each) for each in (ads, reference)]
+    known = [name for name in names if all(each[name].notna().any() for each in sets)]
+    values = [name for name in known if name in VALUES]
+    numbers = [name for name in known if name in _NUMBERS]
     definition = DataDefinition(numerical_columns=numbers, categorical_columns=values)
     methods = dict.fromkeys(values, "jensenshannon") | dict.fromkeys(numbers, "wasserstein")
     report = Report([ValueDrift(column=name, method=how) for name, how in methods.items()])
-    compared = (
-        Dataset.from_pandas(_columns(each)[[*methods]], data_definition=definition)
-        for each in (ads, reference)
-    )
+    compared = (Dataset.from_pandas(each[known], data_definition=definition) for each in sets)
     found = report.run(*compared).dict()["metrics"]
-    return {
+    unknown = Reading(missing="no ad has any, or none of the reference")
+    return {f"drift_{name}": unknown for name in names} | {
         f"drift_{each['config']['column']}": Reading(value=float(each["value"]), rows=len(ads))
         for each in found
     }

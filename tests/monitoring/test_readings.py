@@ -81,6 +81,19 @@ def test_no_ads_are_no_drift() -> None:
     }
 
 
+@pytest.mark.filterwarnings("ignore:invalid value:RuntimeWarning")
+def test_a_column_without_any_value_is_told() -> None:
+    nothing = {"price": np.nan}
+    for found, reference in (
+        (ads().assign(**nothing), REFERENCE),
+        (ads().head(1).assign(**nothing), REFERENCE),
+        (ads(), REFERENCE.assign(**nothing)),
+    ):
+        readings = drift_readings(found, found, reference)
+        assert readings["drift_log_price"].missing == "no ad has any, or none of the reference"
+        assert readings["drift_region"].value is not None
+
+
 def test_answers_of_others_are_not_the_models() -> None:
     readings = drift_readings(ads(), ads().head(0), REFERENCE)
     assert readings["drift_deal_probability"].missing == "it answered no ad"
