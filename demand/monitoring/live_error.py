@@ -59,6 +59,31 @@ def outcome_readings(
     }
 
 
+def compared_reading(
+    own: pd.DataFrame, other: pd.DataFrame, settings: MonitoringSettings, seed: int
+) -> Reading:
+    """Return the RMSE of a model less that of another on the same answers whose outcomes are known.
+
+    Takes the answers of both, with ``outcome``; they are the same where request and row are.
+    The interval is of the difference (paired bootstrap by seller): above 0 the other is better.
+    """
+    key = ["request_id", "row"]
+    theirs = other[[*key, "deal_probability"]].rename(columns={"deal_probability": "other"})
+    both = own[own["outcome"].notna()].merge(theirs, on=key)
+    if both.empty:
+        return Reading(missing="no ad with a known outcome was answered by both")
+    found = bootstrap_rmse(
+        both["outcome"].to_numpy(),
+        both["deal_probability"].to_numpy(),
+        both["other"].to_numpy(),
+        samples=settings.bootstrap_samples,
+        confidence=settings.confidence,
+        seed=seed,
+        groups=both["seller"].to_numpy(),
+    )
+    return _reading(found, len(both))
+
+
 def expected_rmse(answers: Floats, reference: pd.DataFrame) -> Reading:
     """Estimate the RMSE of answers, shape (n,), whose outcomes are not known.
 

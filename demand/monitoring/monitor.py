@@ -19,6 +19,7 @@ from demand.production_log.config import MonitoringConfig, Series
 from demand.production_log.store import LOG_URL, OFF, current_log
 from demand.registry.model_files import read_reference
 from demand.registry.registry import Registry
+from demand.registry.versions import told_previous
 from demand.reports import markdown, plots
 from demand.reports.pages import environment
 from demand.workspace.workspace import current_workspace, write_aside, write_json
@@ -53,7 +54,9 @@ def monitor(config: MonitoringConfig, seed: int, now: datetime.datetime) -> Moni
     if log is None:
         raise StateError(f"nothing is logged, so nothing is known: {LOG_URL} is {OFF}")
     reference = read_reference(champion)
-    windows = read_windows(log, champion.version, reference, config, now, seed)
+    before = told_previous(current_workspace())
+    versions = champion.version, None if before is None else before.version
+    windows = read_windows(log, *versions, reference, config, now, seed)
     subject = f"version {champion.version}"
     decision = decide(subject, config.rules, windows, now.isoformat(timespec="seconds"))
     decisions.append(current_workspace().decisions, decision)

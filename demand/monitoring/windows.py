@@ -8,18 +8,20 @@ from collections.abc import Iterator
 import pandas as pd
 
 from demand.monitoring.drift import drift_readings
-from demand.monitoring.live_error import expected_rmse, outcome_readings
+from demand.monitoring.live_error import compared_reading, expected_rmse, outcome_readings
 from demand.monitoring.rules import Reading, Window, Windows
 from demand.production_log.config import MonitoringConfig, Series
 from demand.production_log.store import ProductionLog
 
 _FIRST = datetime.datetime(2001, 1, 1, tzinfo=datetime.UTC)  # a Monday
+_AGAINST = "rmse_against_previous"
 _NO_REFERENCE = Reading(missing="the champion was trained before references were kept")
 
 
 def read_windows(
     log: ProductionLog,
     version: str,
+    previous: str | None,
     reference: pd.DataFrame | None,
     config: MonitoringConfig,
     now: datetime.datetime,
@@ -28,6 +30,7 @@ def read_windows(
     """Read as many windows, of each series, as a rule looks at.
 
     ``version`` is the champion: the errors and predictions are its own, all else is of all ads.
+    ``previous`` is the champion before, which answers as a shadow.
     The reference is that of :func:`demand.monitoring.reference.reference_of`.
     """
     settings = config.monitoring
@@ -47,6 +50,11 @@ def read_windows(
         readings = _unread(config, "mature")
         if reference is not None:
             readings = outcome_readings(own, reference, settings, seed)
+        readings[_AGAINST] = Reading(missing="there was no champion before")
+        if previous is not None:
+            before = log.mature_entries(start, end, now, shadow=True)
+            before = before[before["model_version"] == previous]
+            readings[_AGAINST] = compared_reading(own, before, settings, seed)
         read["mature"] += (_window(start, end, readings),)
     return read
 

@@ -16,6 +16,7 @@ class LogSettings(Settings):
     segment_mb: Positive = 32.0
     max_gb: Positive = 2.0
     retention_days: Count = 400
+    shadow_ads_per_s: Annotated[float, Field(ge=0.0)] = 20.0
 
 
 class MonitoringSettings(Settings):

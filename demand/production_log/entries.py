@@ -5,7 +5,7 @@ Entries are kept as columns, since a request may have thousands of ads.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Sequence
 from functools import cache
 from hashlib import blake2b
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
@@ -36,6 +36,7 @@ COLUMNS: dict[str, Kind] = {
     "description_length": "integer",
     "missing": "texts",  # columns of the ad without a value
     "probe": "flag",  # asked by a check, or a variant of an ad: not for a seller
+    "shadow": "flag",  # the answer of a second model, which nobody got
 }
 Columns = dict[str, list[Any]]
 
@@ -52,6 +53,8 @@ class Answered(NamedTuple):
     ads: Typed  # as demand.schema.records.typed_records returns it, shape (n,) each
     probabilities: Floats  # shape (n,)
     probes: Collection[int]  # rows that no seller asked about
+    rows: Sequence[int] | None = None  # of the n ads in the request; None: all of it
+    shadow: bool = False
 
 
 def entries_of(answered: Iterable[Answered], salt: bytes) -> Columns:
@@ -62,7 +65,7 @@ def entries_of(answered: Iterable[Answered], salt: bytes) -> Columns:
         count = len(request.probabilities)
         entries["at"] += [int(request.at * 1e6)] * count
         entries["request_id"] += [request.request_id] * count
-        entries["row"] += range(count)
+        entries["row"] += range(count) if request.rows is None else request.rows
         entries["item_id"] += ads["item_id"]
         entries["seller"] += [_hash(seller, salt) for seller in ads["user_id"]]
         entries["model_version"] += [request.model_version] * count
@@ -78,6 +81,7 @@ def entries_of(answered: Iterable[Answered], salt: bytes) -> Columns:
             for ad in zip(*ads.values(), strict=True)
         ]
         entries["probe"] += [row in request.probes for row in range(count)]
+        entries["shadow"] += [request.shadow] * count
     return entries
 
 

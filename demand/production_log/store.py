@@ -13,6 +13,7 @@ from demand.errors import ConfigError, StateError
 from demand.production_log.config import MonitoringConfig
 from demand.production_log.files import Files, SegmentSink, read_salt
 from demand.production_log.outcomes import Outcome, OutcomeStore, join_outcomes
+from demand.production_log.shadow import Shadow, ShadowModel
 from demand.production_log.writer import LogWriter, Sink
 from demand.workspace.workspace import PROJECT_ROOT, Workspace, current_workspace
 
@@ -42,7 +43,11 @@ class ProductionLog:
 
             self._database = postgresql_engine(url)
 
-    def writer(self, count: Callable[[int, int], None] | None = None) -> LogWriter:
+    def writer(
+        self,
+        count: Callable[[int, int], None] | None = None,
+        shadow: Callable[[], ShadowModel | None] | None = None,
+    ) -> LogWriter:
         """Return what logs the answers of one process; see :class:`LogWriter`."""
         sink: Sink = SegmentSink(self._files)
         if self._database is not None:
@@ -50,15 +55,23 @@ class ProductionLog:
 
             salt = partial(read_salt, self._folder)
             sink = DatabaseSink(self._database, salt, self._config.log.retention_days)
-        return LogWriter(sink, self._config.log.queue_ads, count)
+        rate = self._config.log.shadow_ads_per_s
+        second = Shadow(shadow, rate) if shadow is not None and rate else None
+        return LogWriter(sink, self._config.log.queue_ads, count, second)
 
     def entries(
-        self, start: datetime.datetime, end: datetime.datetime, *, probes: bool = False
+        self,
+        start: datetime.datetime,
+        end: datetime.datetime,
+        *,
+        probes: bool = False,
+        shadow: bool = False,
     ) -> pd.DataFrame:
         """Return what was answered with start <= at < end, the oldest first.
 
         A row an ad, columns of :data:`demand.production_log.entries.COLUMNS`. Probes are left out
-        unless they are asked for. StateError: the log cannot be read.
+        unless they are asked for; with ``shadow`` it is what a second model would have answered.
+        StateError: the log cannot be read.
         """
         from sqlalchemy.exc import SQLAlchemyError
 
@@ -72,7 +85,8 @@ class ProductionLog:
             except SQLAlchemyError as error:
                 raise _unusable(error) from error
         entries: pd.DataFrame = found.to_pandas()
-        return entries if probes else entries[~entries["probe"]].reset_index(drop=True)
+        kept = (entries["shadow"] == shadow) & (probes | ~entries["probe"])
+        return entries[kept].reset_index(drop=True)
 
     def add_outcomes(self, outcomes: Iterable[Outcome]) -> int:
         """Keep outcomes and return how many came; StateError: they cannot be stored."""
@@ -88,6 +102,8 @@ class ProductionLog:
         start: datetime.datetime,
         end: datetime.datetime,
         now: datetime.datetime | None = None,
+        *,
+        shadow: bool = False,
     ) -> pd.DataFrame:
         """Return :meth:`entries` that are old enough, with a column ``outcome``.
 
@@ -99,7 +115,7 @@ class ProductionLog:
 
         now = now or datetime.datetime.now(datetime.UTC)
         mature = now - datetime.timedelta(days=self._config.monitoring.maturity_days)
-        entries = self.entries(start, min(end, mature))
+        entries = self.entries(start, min(end, mature), shadow=shadow)
         try:
             return join_outcomes(entries, self._outcomes.read())
         except (SQLAlchemyError, OSError) as error:

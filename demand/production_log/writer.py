@@ -13,6 +13,7 @@ from collections.abc import Callable, Collection
 from typing import Protocol
 
 from demand.production_log.entries import Answered, Columns, entries_of
+from demand.production_log.shadow import Shadow
 from demand.schema.arrays import Floats
 from demand.schema.records import Typed
 
@@ -40,20 +41,25 @@ class LogWriter:
     """Takes what was answered from any thread of a worker, and never lets it wait.
 
     At most ``queue_ads`` ads wait, and those of one more request; what comes then, and what the
-    sink refuses, is dropped. ``count`` is told numbers of entries: written, dropped. That the sink
-    refuses is said once, and once more when it takes entries again. The thread starts with the
-    first request, so that a writer may be made before a server forks; it ends, with the queue
-    empty, when the process does or the writer is closed.
+    sink refuses, is dropped. ``count`` is told numbers of answers: written, dropped; those of a
+    ``shadow`` do not count. That the sink refuses is said once, and once more when it takes entries
+    again. The thread starts with the first request, so that a writer may be made before a server
+    forks; it ends, with the queue empty, when the process does or the writer is closed.
     """
 
     def __init__(
-        self, sink: Sink, queue_ads: int, count: Callable[[int, int], None] | None = None
+        self,
+        sink: Sink,
+        queue_ads: int,
+        count: Callable[[int, int], None] | None = None,
+        shadow: Shadow | None = None,
     ) -> None:
         self._sink, self._queue_ads, self._count = sink, queue_ads, count or _take_no_note
         self._lock, self._closing = threading.Lock(), threading.Event()
         self._queue: list[Answered] = []
         self._waiting = 0  # ads in the queue
         self._thread: threading.Thread | None = None
+        self._shadow = shadow
         self._refused = 0  # entries since the sink took any
 
     def add(
@@ -116,7 +122,8 @@ class LogWriter:
 
     def _write(self, chunk: list[Answered], ads: int) -> None:
         try:
-            self._sink.write(entries_of(chunk, self._sink.salt()))
+            again = [] if self._shadow is None else self._shadow.answers(chunk)
+            self._sink.write(entries_of([*chunk, *again], self._sink.salt()))
         except Exception as error:  # whatever it is, answers go on and so does this thread
             if not self._refused:
                 _log.warning("predictions are answered but not logged: %s", _why(error))

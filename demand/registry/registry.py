@@ -275,7 +275,8 @@ class Registry:
                 self._old_history.rename(f"{self._old_history}.imported")
             self._complete()
             yield
-            write_champion(self._workspace, self._by_alias(CHAMPION))
+            champion, previous = self._by_alias(CHAMPION), self._by_alias(PREVIOUS)
+            write_champion(self._workspace, champion, previous)
 
     def _create(self, model_id: str, lineage: dict[str, str]) -> RegisteredVersion:
         model = self._client.get_logged_model(model_id)

@@ -173,20 +173,35 @@ def told_champion(workspace: Workspace) -> RegisteredVersion | None:
 
     StateError where there is no such file, or it is damaged, or says that the registry is.
     """
+    return _told(workspace, "champion")
+
+
+def _told(workspace: Workspace, name: str) -> RegisteredVersion | None:
     told = read_json(champion_file(workspace))
     try:
         if "error" in told:
             raise StateError(told["error"])
-        found = told["champion"]
+        # Files of before tell of no previous one.
+        found = told["champion"] if name == "champion" else told.get(name)
         return found and RegisteredVersion(**found | {"source": Path(found["source"])})
     except (LookupError, TypeError) as error:
         raise StateError(f"{champion_file(workspace)} is damaged: remove it") from error
 
 
-def write_champion(workspace: Workspace, champion: RegisteredVersion | None) -> None:
-    """Write what :func:`read_champion` returns; atomic."""
-    told = champion and asdict(champion) | {"source": str(champion.source)}
-    write_json(champion_file(workspace), {"champion": told})
+def told_previous(workspace: Workspace) -> RegisteredVersion | None:
+    """Return the champion before that of :func:`told_champion`; errors as there."""
+    return _told(workspace, "previous")
+
+
+def write_champion(
+    workspace: Workspace, champion: RegisteredVersion | None, previous: RegisteredVersion | None
+) -> None:
+    """Write what :func:`read_champion` and :func:`told_previous` return; atomic."""
+    told = {
+        name: version and asdict(version) | {"source": str(version.source)}
+        for name, version in (("champion", champion), ("previous", previous))
+    }
+    write_json(champion_file(workspace), told)
 
 
 def champion_file(workspace: Workspace) -> Path:

@@ -27,15 +27,23 @@ def answer_ago(
     answers: Floats,
     version: str = "1",
     now: datetime.datetime = NOW,
+    shadow: tuple[str, Floats] | None = None,
 ) -> None:
-    """Let labelled ads have been answered so many days ago, and report their outcomes."""
+    """Let labelled ads have been answered so many days ago, and report their outcomes.
+
+    ``shadow`` is the version that answered them, too, and its answers.
+    """
     at = now - datetime.timedelta(days=days)
     sent = records(ads.drop(columns=TARGET))
     for ad, item_id in zip(sent, ads["item_id"], strict=True):
         ad["item_id"] = item_id
     request = f"{at:%Y%m%d}-{version}"
     answered = Answered(at.timestamp(), request, version, typed_records(sent), answers, ())
-    line = json.dumps(entries_of([answered], b"s" * 32), ensure_ascii=False)
+    both = [answered]
+    if shadow is not None:
+        name, others = shadow
+        both.append(answered._replace(model_version=name, probabilities=others, shadow=True))
+    line = json.dumps(entries_of(both, b"s" * 32), ensure_ascii=False)
     workspace.production_log.mkdir(parents=True, exist_ok=True)
     segment = workspace.production_log / f"{at:%Y-%m-%d}.{request}.jsonl"
     segment.write_text(f"{line}\n", encoding="utf-8")

@@ -175,7 +175,7 @@ def create_app(
     _answer_problems(app)
     _add_facts(app, models, settings, telemetry)
 
-    writer = None if log is None else log.writer(telemetry.count_logged)
+    writer = None if log is None else log.writer(telemetry.count_logged, models.shadow)
 
     @app.post("/predict")
     def predict() -> Response:

@@ -13,9 +13,13 @@ from pathlib import Path
 from starlette.exceptions import HTTPException
 
 from demand.errors import DemandError
+from demand.features.encoding import AdColumns
 from demand.model.predictor import Predictor
+from demand.production_log.shadow import ShadowModel
 from demand.registry.model_files import NO_FACTS, Facts, load_predictor, read_facts
-from demand.registry.versions import read_champion
+from demand.registry.versions import read_champion, told_previous
+from demand.schema.arrays import Floats
+from demand.schema.records import Typed
 from demand.serving.client import HttpClient, NoAnswer, Response, TooSlow
 from demand.workspace.workspace import Workspace
 
@@ -53,6 +57,10 @@ class ModelProvider:
     serving: Serving | None = None
     problem: str | None = None
 
+    def shadow(self) -> ShadowModel | None:
+        """Return the model that answers for the log alone: there is none."""
+        return None
+
 
 class FixedModel(ModelProvider):
     """One model from a folder, as in a container: an MLflow model, or a Predictor's folder.
@@ -73,15 +81,23 @@ class FollowedChampion(ModelProvider):
     """The champion of an installation, replaced within two seconds of a change by its commands.
 
     A champion whose files are missing or damaged is refused with a reason, and what
-    answered before goes on; so it does while the registry cannot be read.
+    answered before goes on; so it does while the registry cannot be read. The champion before it
+    is its shadow, unless that cannot be loaded.
     """
 
     # The version that was refused, and until when; and the line of the log that says why.
     _refused: tuple[str, float] = ("", 0.0)
     _logged = ""
+    # The champion before, and the version that was tried last.
+    _shadow: ShadowModel | None = None
+    _tried: str | None = None
 
     def __init__(self, workspace: Workspace) -> None:
         self._workspace = workspace
+
+    def shadow(self) -> ShadowModel | None:
+        """Return the champion before the one that answers."""
+        return self._shadow
 
     def start(self) -> None:
         """Load the champion, and follow it in a thread that ends with the process."""
@@ -121,6 +137,20 @@ class FollowedChampion(ModelProvider):
         while True:
             time.sleep(POLL_S)
             self.look()
+            self.look_back()
+
+    def look_back(self) -> None:
+        """Load the champion before this one, once: it is of use, but not needed."""
+        try:
+            before = told_previous(self._workspace)
+            version = None if before is None else before.version
+            if version == self._tried:
+                return
+            self._tried, self._shadow = version, None
+            if before is not None:
+                self._shadow = ShadowModel(before.version, _answers_of(load_predictor(before)))
+        except Exception as error:
+            _log.warning("the champion before is no shadow: %s", _why(error))
 
     def _forget(self) -> None:
         self._refused, self._logged, self.problem = ("", 0.0), "", None
@@ -132,6 +162,10 @@ class FollowedChampion(ModelProvider):
             _log.warning("%s", line)
         self._logged = line
         self.problem = f"{problem}; the API's log says why" if details else problem
+
+
+def _answers_of(predictor: Predictor) -> Callable[[Typed], Floats]:
+    return lambda ads: predictor.answer(AdColumns.from_typed(ads)).probability
 
 
 def _why(error: Exception) -> str:

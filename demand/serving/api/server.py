@@ -96,6 +96,7 @@ def serve_api(
     models = FixedModel(*model) if model else FollowedChampion(workspace)
     if isinstance(models, FollowedChampion):
         models.look()
+        models.look_back()
     hosts = Hosts(host, settings.allowed_hosts, settings.origins)
     log = current_log(workspace)
 

@@ -15,7 +15,8 @@ from demand.registry.model_files import CARD_FILE, NO_FACTS
 from demand.registry.packaging import log_model, save_model
 from demand.registry.registry import Registry
 from demand.registry.tracking import tracked_run
-from demand.registry.versions import read_champion
+from demand.registry.versions import read_champion, told_previous
+from demand.schema.records import typed_records
 from demand.serving.api.model_provider import FixedModel, FollowedChampion
 from demand.workspace.workspace import Workspace
 from tests.ads_factory import make_ads
@@ -93,6 +94,38 @@ def test_a_damaged_champion_is_refused_and_the_one_before_goes_on(workspace: Wor
     Registry(workspace).rollback(None, "it is damaged")
     followed.look()
     assert followed.problem is None
+
+
+def test_the_champion_before_is_the_shadow(workspace: Workspace) -> None:
+    followed = FollowedChampion(workspace)
+    shadows = []
+    for number in (1, 2, 3):
+        register(workspace, number)
+        followed.look_back()
+        shadow = followed.shadow()
+        shadows.append(shadow and shadow.version)
+    assert shadows == [None, "1", "2"]
+    Registry(workspace).rollback(None, "it was worse")
+    followed.look_back()
+    shadow = followed.shadow()
+    assert shadow is not None
+    typed = typed_records([{"title": "стол", "category_name": "Мебель"}])
+    assert 0.0 <= shadow.answer(typed)[0] <= 1.0
+
+
+def test_a_damaged_shadow_is_none_and_told_once(
+    workspace: Workspace, caplog: pytest.LogCaptureFixture
+) -> None:
+    register(workspace, 1)
+    register(workspace, 2)
+    before = told_previous(workspace)
+    assert before is not None
+    shutil.rmtree(before.source / "data")
+    followed = FollowedChampion(workspace)
+    for _ in range(3):
+        followed.look_back()
+    assert followed.shadow() is None
+    assert sum("the champion before is no shadow" in line for line in caplog.messages) == 1
 
 
 def test_while_the_registry_is_locked_the_champion_goes_on(workspace: Workspace) -> None:
