@@ -61,6 +61,10 @@ def read(path: Path) -> Iterator[tuple[int, Decision]]:
     """
     try:
         lines = path.read_bytes().splitlines(keepends=True)
+    except FileNotFoundError as error:
+        raise StateError(
+            f"there are no decisions in {path}: `python run.py --pipeline monitoring` makes one"
+        ) from error
     except OSError as error:
         raise StateError(f"cannot read the decisions {path}: {error.strerror}") from error
     for number, line in enumerate(lines, 1):

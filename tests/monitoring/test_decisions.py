@@ -72,5 +72,7 @@ def test_a_line_that_is_no_decision_is_named(path: Path) -> None:
 
 
 def test_a_file_that_is_not_there_is_named(tmp_path: Path) -> None:
-    with pytest.raises(StateError, match=r"cannot read the decisions .*none\.jsonl"):
+    with pytest.raises(StateError, match=r"no decisions in .*none\.jsonl.*--pipeline monitoring"):
         list(replay(tmp_path / "none.jsonl"))
+    with pytest.raises(StateError, match="cannot read the decisions"):
+        list(replay(tmp_path))
