@@ -359,6 +359,8 @@ def monitor(arguments: argparse.Namespace, out: Console) -> int:
             table.add_row(each["rule"], each["state"], each["told"])
         out.print(table)
         _say(out, f"verdict on {found['subject']}: {found['verdict']} (decision {found['id']})")
+        if "rolled_back_to" in found:
+            _say(out, f"version {found['rolled_back_to']} is champion again, and serves")
         _say(out, f"reports: {folder}")
     return 0
 

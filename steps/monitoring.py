@@ -10,8 +10,11 @@ from zenml import step
 from zenml.types import HTMLString
 
 from demand.monitoring import monitor as core
+from demand.monitoring.guard import roll_back_where_worse
 from demand.production_log.config import MonitoringConfig
 from demand.registry.tracking import tracked_run
+from demand.workspace.workspace import write_json
+from orchestration.model_versions import follow_aliases
 from orchestration.steps import REPORTS, noted, output, reported, shown
 
 EXPERIMENT = "monitoring"
@@ -26,7 +29,10 @@ def monitor(
     Annotated[HTMLString, output("monitoring", "All readings, with their plots", "report")],
     Annotated[Path, output(REPORTS, "The same as page, JSON and gauges", "report")],
 ]:
-    """Read the production log, judge the champion, and log the figures to MLflow."""
+    """Read the production log, judge the champion, and log the figures to MLflow.
+
+    Where a rule says so, the champion before takes over at once.
+    """
     with noted() as notes, reported() as reports:
         found = core.monitor(config, seed, datetime.datetime.now(datetime.UTC))
         page = shown(core.write_report(found, reports))
@@ -36,4 +42,10 @@ def monitor(
             readings = found.metrics["readings"].items()
             run.log_metrics({name: read["value"] for name, read in readings if "value" in read})
         notes |= tags
+        served = roll_back_where_worse(decision, found.version)
+        if served is not None:
+            follow_aliases(deployed=True)
+            notes["rolled_back_to"] = served
+            found.metrics["rolled_back_to"] = served
+            write_json(reports / core.METRICS_FILE, found.metrics)
     return found.metrics, page, reports

@@ -35,6 +35,7 @@ SERIES_TITLES: Mapping[Series, str] = {
 class Monitored:
     """A decision on a version, the figures of ``metrics.json``, and all of it as Markdown."""
 
+    version: str
     decision: Decision
     metrics: dict[str, Any]
     report: str
@@ -60,7 +61,8 @@ def monitor(config: MonitoringConfig, seed: int, now: datetime.datetime) -> Moni
     subject = f"version {champion.version}"
     decision = decide(subject, config.rules, windows, now.isoformat(timespec="seconds"))
     decisions.append(current_workspace().decisions, decision)
-    return Monitored(decision, figures(decision), report_of(decision))
+    told = figures(decision) | {"model_version": champion.version}
+    return Monitored(champion.version, decision, told, report_of(decision))
 
 
 def figures(decision: Decision) -> dict[str, Any]:

@@ -48,6 +48,7 @@ class Rule(Settings):
     windows: Count = 1  # of the last ``of``, the newest among them
     of: Count = 1
     rows_min: Count = 1  # fewer rows behind a reading are no evidence
+    rolls_back: bool = False  # the champion before takes over where it holds
 
     @model_validator(mode="after")
     def _fits(self) -> Rule:
