@@ -117,7 +117,9 @@ class Weeks:
         self.drifted: list[float] = []  # share of columns, by Evidently's defaults
         for week in ads:
             answers = predictor.predict(week)
-            found = reference_of(week, answers).assign(seller=week["user_id"].to_numpy())
+            found = reference_of(week, answers).assign(
+                seller=week["user_id"].to_numpy(), unknown=[[]] * len(week), low=np.nan, high=np.nan
+            )
             readings = drift_readings(found, found, reference)
             self.answered.append(readings | {"rmse_expected": expected_rmse(answers, reference)})
             self.mature.append(outcome_readings(found, reference, config.monitoring, SEED))

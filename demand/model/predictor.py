@@ -174,6 +174,11 @@ class Answers(NamedTuple):
     high: Floats | None
     percentile: Floats | None  # share of its category's ads that the model gives less, in [0, 1]
 
+    @property
+    def interval(self) -> tuple[Floats, Floats] | None:
+        """Both ends of the interval, where the model has one."""
+        return None if self.low is None or self.high is None else (self.low, self.high)
+
 
 class Predictor:
     """From raw ads to deal probabilities, without torch and without pickle.

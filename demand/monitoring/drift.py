@@ -26,16 +26,20 @@ def drift_readings(
     """Return a reading ``drift_NAME`` a column, of ads with the columns of the reference.
 
     That of ``deal_probability`` is of those ads alone that the model itself answered, ``own``.
-    Beside the columns: ``missing``, the largest difference of a column's share of missing values.
+    Beside the columns: ``missing``, the largest difference of a column's share of missing values;
+    and ``unknown_share``, that of ads with a value that the model has not learnt from.
     """
     if ads.empty:
-        names = (*VALUES, *_NUMBERS, "missing")
-        return {f"drift_{name}": Reading(missing="no ad was answered") for name in names}
+        names = [f"drift_{name}" for name in (*VALUES, *_NUMBERS, "missing")]
+        return dict.fromkeys([*names, "unknown_share"], Reading(missing="no ad was answered"))
     readings = _distances(ads, reference, (*VALUES, *_NUMBERS[:-1]))
     if own.empty:
-        readings["drift_deal_probability"] = Reading(missing="it answered no ad")
+        silent = Reading(missing="it answered no ad")
+        readings |= {"drift_deal_probability": silent, "unknown_share": silent}
     else:
         readings |= _distances(own, reference, _NUMBERS[-1:])
+        share = float(np.mean([len(names) > 0 for names in own["unknown"]]))
+        readings["unknown_share"] = Reading(value=share, rows=len(own))
     shares = [_missing_shares(each) for each in (ads, reference)]
     furthest = float(shares[0].sub(shares[1], fill_value=0.0).abs().max())
     return readings | {"drift_missing": Reading(value=furthest, rows=len(ads))}

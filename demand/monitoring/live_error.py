@@ -24,7 +24,8 @@ def outcome_readings(
     for itself) of each. ``rmse`` and ``bias`` (mean of answer less outcome) have bootstrap
     intervals by seller, as has ``rmse_excess``: how much the RMSE lies above that of the
     reference, what training promised; ``rmse_expected`` see :func:`expected_rmse`. Where too
-    few outcomes are known they are missing: those might be the deals alone.
+    few outcomes are known they are missing: those might be the deals alone. ``coverage`` is the
+    share of outcomes within the intervals, ``low`` to ``high``, that were told.
     """
     known = ads[ads["outcome"].notna()]
     share = len(known) / len(ads) if len(ads) else 0.0
@@ -35,7 +36,7 @@ def outcome_readings(
         missing = f"only {share:.0%} of the outcomes that are due are known"
     told = {"known_share": Reading(value=share if len(ads) else None, rows=len(ads))}
     if missing:
-        names = ("rmse", "mae", "bias", "rmse_excess", "rmse_expected")
+        names = ("rmse", "mae", "bias", "rmse_excess", "rmse_expected", "coverage")
         return told | {name: Reading(missing=missing) for name in names}
     actual, answers = known["outcome"].to_numpy(), known["deal_probability"].to_numpy()
     rmse = bootstrap_rmse(
@@ -56,6 +57,7 @@ def outcome_readings(
         "bias": _reading(bias, rows),
         "rmse_excess": _reading(excess, rows),
         "rmse_expected": expected_rmse(answers, reference),
+        "coverage": _coverage(known),
     }
 
 
@@ -100,6 +102,14 @@ def expected_rmse(answers: Floats, reference: pd.DataFrame) -> Reading:
     means = np.array([squares[each].mean() for each in bins])
     at = np.clip(np.searchsorted(firsts, answers, side="right") - 1, 0, None)
     return Reading(value=float(np.sqrt(means[at].mean())), rows=len(answers))
+
+
+def _coverage(known: pd.DataFrame) -> Reading:
+    told = known[known["low"].notna()]
+    if told.empty:
+        return Reading(missing="no interval was told")
+    share = float(told["outcome"].between(told["low"], told["high"]).mean())
+    return Reading(value=share, rows=len(told))
 
 
 def _mean(values: Floats, sellers: pd.Series, confidence: float) -> Interval:

@@ -5,7 +5,7 @@ Entries are kept as columns, since a request may have thousands of ads.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from functools import cache
 from hashlib import blake2b
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
@@ -28,6 +28,8 @@ COLUMNS: dict[str, Kind] = {
     "seller": "text",  # salted hash of user_id, 16 hexadecimal digits
     "model_version": "text",
     "deal_probability": "number",
+    "low": "number",  # of the interval that was told, None where none was
+    "high": "number",
     "category_name": "text",
     "region": "text",
     "user_type": "text",
@@ -35,6 +37,7 @@ COLUMNS: dict[str, Kind] = {
     "title_length": "integer",  # in characters, 0 where missing
     "description_length": "integer",
     "missing": "texts",  # columns of the ad without a value
+    "unknown": "texts",  # columns with a value that the model has not learnt from
     "probe": "flag",  # asked by a check, or a variant of an ad: not for a seller
     "shadow": "flag",  # the answer of a second model, which nobody got
 }
@@ -53,6 +56,8 @@ class Answered(NamedTuple):
     ads: Typed  # as demand.schema.records.typed_records returns it, shape (n,) each
     probabilities: Floats  # shape (n,)
     probes: Collection[int]  # rows that no seller asked about
+    interval: tuple[Floats, Floats] | None = None  # low and high, shape (n,) each
+    unknown: Mapping[int, list[str]] = {}  # by row: columns whose values are not known
     rows: Sequence[int] | None = None  # of the n ads in the request; None: all of it
     shadow: bool = False
 
@@ -70,6 +75,8 @@ def entries_of(answered: Iterable[Answered], salt: bytes) -> Columns:
         entries["seller"] += [_hash(seller, salt) for seller in ads["user_id"]]
         entries["model_version"] += [request.model_version] * count
         entries["deal_probability"] += request.probabilities.tolist()
+        for name, side in zip(("low", "high"), request.interval or (None, None), strict=True):
+            entries[name] += [None] * count if side is None else side.tolist()
         for name in ("category_name", "region", "user_type"):
             entries[name] += ads[name]
         entries["price"] += [None if price != price else price for price in ads["price"]]
@@ -80,6 +87,7 @@ def entries_of(answered: Iterable[Answered], salt: bytes) -> Columns:
             [name for name, cell in zip(_NAMES, ad, strict=True) if cell is None or cell != cell]
             for ad in zip(*ads.values(), strict=True)
         ]
+        entries["unknown"] += [request.unknown.get(row, []) for row in range(count)]
         entries["probe"] += [row in request.probes for row in range(count)]
         entries["shadow"] += [request.shadow] * count
     return entries

@@ -61,4 +61,5 @@ class Shadow:
             self._allowed -= len(rows)
             ads = {name: column[rows] for name, column in request.ads.items()}
             told = request._replace(model_version=model.version, ads=ads, probes=())
+            told = told._replace(interval=None, unknown={})
             yield told._replace(probabilities=model.answer(ads), rows=rows, shadow=True)

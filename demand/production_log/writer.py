@@ -9,7 +9,7 @@ import contextlib
 import logging
 import threading
 import time
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Mapping
 from typing import Protocol
 
 from demand.production_log.entries import Answered, Columns, entries_of
@@ -69,12 +69,16 @@ class LogWriter:
         ads: Typed,
         probabilities: Floats,
         probes: Collection[int] = (),
+        *,
+        interval: tuple[Floats, Floats] | None = None,
+        unknown: Mapping[int, list[str]] | None = None,
     ) -> None:
         """Log the answer to n ads; the arrays, shape (n,), must not change any more.
 
-        Probes are the rows that no seller asked about.
+        Probes are the rows that no seller asked about; what else see :class:`Answered`.
         """
-        answered = Answered(time.time(), request_id, model_version, ads, probabilities, probes)
+        told = (request_id, model_version, ads, probabilities, probes, interval, unknown or {})
+        answered = Answered(time.time(), *told)
         with self._lock:
             full = self._waiting >= self._queue_ads
             if not full:

@@ -38,7 +38,9 @@ def answer_ago(
     for ad, item_id in zip(sent, ads["item_id"], strict=True):
         ad["item_id"] = item_id
     request = f"{at:%Y%m%d}-{version}"
-    answered = Answered(at.timestamp(), request, version, typed_records(sent), answers, ())
+    interval = np.zeros(len(ads)), np.ones(len(ads))
+    told = (request, version, typed_records(sent), answers, (), interval)
+    answered = Answered(at.timestamp(), *told)
     both = [answered]
     if shadow is not None:
         name, others = shadow

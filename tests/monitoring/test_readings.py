@@ -21,7 +21,8 @@ SETTINGS = MonitoringSettings(bootstrap_samples=200)
 def ads(rows: int = 2000, seed: int = 1) -> pd.DataFrame:
     made = make_ads(rows, seed=seed)
     answers = np.clip(made[TARGET].to_numpy() * 0.5 + 0.1, 0, 1)
-    return reference_of(made, answers).assign(seller=made["user_id"].to_numpy()[:rows])
+    found = reference_of(made, answers).assign(seller=made["user_id"].to_numpy())
+    return found.assign(unknown=[[]] * rows, low=0.0, high=answers)
 
 
 REFERENCE = ads(seed=2)
@@ -49,6 +50,7 @@ def test_a_large_reference_is_a_sample() -> None:
 
 def test_the_same_ads_are_at_no_distance() -> None:
     readings = drift_readings(REFERENCE, REFERENCE, REFERENCE)
+    assert readings.pop("unknown_share").value == 0.0
     assert all(reading.value == pytest.approx(0.0, abs=1e-9) for reading in readings.values())
     assert {reading.rows for reading in readings.values()} == {len(REFERENCE)}
 
@@ -94,6 +96,13 @@ def test_a_column_without_any_value_is_told() -> None:
         assert readings["drift_region"].value is not None
 
 
+def test_values_that_the_model_does_not_know_are_counted() -> None:
+    found = ads(10)
+    found["unknown"] = [["region"], ["region", "category_name"], *[[]] * 8]
+    assert drift_readings(found, found, REFERENCE)["unknown_share"].value == 0.2
+    assert drift_readings(found, found.head(2), REFERENCE)["unknown_share"].value == 1.0
+
+
 def test_answers_of_others_are_not_the_models() -> None:
     readings = drift_readings(ads(), ads().head(0), REFERENCE)
     assert readings["drift_deal_probability"].missing == "it answered no ad"
@@ -113,6 +122,12 @@ def test_errors_are_those_of_the_outcomes() -> None:
     for name in ("rmse", "bias", "rmse_excess"):
         assert readings[name].low < readings[name].value < readings[name].high
     assert readings["known_share"].value == 1.0
+    inside = found["outcome"] <= found["deal_probability"]  # all intervals begin at 0
+    assert readings["coverage"].value == pytest.approx(inside.mean())
+
+
+def test_where_no_interval_was_told_there_is_no_coverage() -> None:
+    assert outcomes(ads().assign(low=None))["coverage"].missing == "no interval was told"
 
 
 def test_the_interval_of_the_bias_holds_its_truth_as_often_as_it_says() -> None:

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 
+import numpy as np
 import pyarrow as pa
 
 from demand.production_log.entries import COLUMNS, arrow_schema, entries_of
@@ -38,6 +39,15 @@ def test_sellers_are_told_apart_but_not_known() -> None:
     assert one != two
     assert none is None
     assert entries_of([answered(ads[0])], b"t" * 32)["seller"] != [one]
+
+
+def test_intervals_and_unknown_values_are_kept() -> None:
+    low, high = np.array([0.0, 0.1]), np.array([0.2, 0.3])
+    told = answered(AD, AD)._replace(interval=(low, high), unknown={1: ["region"]})
+    entries = entries_of([told, answered(AD)], SALT)
+    assert entries["low"] == [0.0, 0.1, None]
+    assert entries["high"] == [0.2, 0.3, None]
+    assert entries["unknown"] == [[], ["region"], []]
 
 
 def test_probes_are_marked() -> None:

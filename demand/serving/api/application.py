@@ -184,13 +184,16 @@ def create_app(
         typed = typed_records(ads)
         answers = serving.predictor.answer(AdColumns.from_typed(typed))
         found = _as_json(answers, serving.version)
+        unknown: dict[int, list[str]] = {}
         for row, field, _ in serving.facts.known.unknown(typed):
-            found[row].setdefault("unknown", []).append(field)
+            unknown.setdefault(row, []).append(field)
+        for row, fields in unknown.items():
+            found[row]["unknown"] = fields
         environ[_ADS], environ[_VERSION] = len(ads), serving.version
         if writer is not None:
             probes = probe_rows(environ.get(_PROBE), len(ads))
-            name, version = environ[_REQUEST_ID], serving.version
-            writer.add(name, version, typed, answers.probability, probes)
+            told = environ[_REQUEST_ID], serving.version, typed, answers.probability, probes
+            writer.add(*told, interval=answers.interval, unknown=unknown)
         return _json(found if as_list else found[0])
 
     @app.post("/invocations")
