@@ -101,6 +101,12 @@ def _add_champion(add: Add) -> None:
     text = "its data.cache_gb is the bound that is shown (default: configs/training.yaml)"
     option("--config", type=Path, metavar="FILE", default=TRAINING_CONFIG, help=text)
     option("--json", action="store_true", help="print JSON for other programs")
+    text = "what people were told of that still lasts, and since when; or send them a test message"
+    option = add("alerts", text, "DEMAND_ALERT_URLS='slack://…' demand alerts test", _alerts)
+    option("action", nargs="?", choices=["test"], help="send a message to each receiver")
+    text = "its section alerts has a file of URLs (default: configs/monitoring.yaml)"
+    option("--config", type=Path, metavar="FILE", help=text)
+    option("--json", action="store_true", help="print JSON for other programs")
 
 
 def _add_servers(add: Add) -> None:
@@ -270,6 +276,15 @@ def _cache(arguments: argparse.Namespace) -> int:
     bound_gb = load_config(arguments.config, TrainingConfig).data.cache_gb
     keep_gb = 0 if arguments.clear and arguments.keep_gb is None else arguments.keep_gb
     show_cache(bound_gb, keep_gb, as_json=arguments.json)
+    return 0
+
+
+def _alerts(arguments: argparse.Namespace) -> int:
+    from cli.alerts import show_alerts, try_receivers
+
+    if arguments.action == "test":
+        return try_receivers(arguments.config)
+    show_alerts(as_json=arguments.json)
     return 0
 
 

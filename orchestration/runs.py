@@ -25,6 +25,7 @@ from demand.progress import console, only_warned, run_shown
 from demand.registry.tracking import EXPERIMENT, mlflow_client, store_errors, tracking_uri
 from demand.reports.training import METRICS_FILE, TIMINGS_FILE, with_lineage
 from demand.workspace.workspace import current_workspace, disk_failure, write_json
+from orchestration.alerter import run_succeeded
 from orchestration.disk import forget_step, scratch_folder, trim_cache
 from orchestration.steps import REPORTS, SECONDS, publish
 
@@ -78,6 +79,7 @@ def run_pipeline(
                 continue
             if problem := failure or refusal:
                 raise problem
+        run_succeeded(pipeline.name)
         if cache_gb is not None:
             _trim(cache_gb, name)
         return run

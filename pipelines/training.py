@@ -7,6 +7,7 @@ from zenml.enums import ExecutionMode
 
 from demand.config import TrainingConfig, Until
 from demand.data.lineage import model_settings
+from orchestration.alerter import run_failed
 from steps.data import ingest, split, trace, validate
 from steps.evaluation import check, evaluate
 from steps.model import baselines, build_features, refit, train
@@ -15,7 +16,12 @@ from steps.serving import deploy
 
 
 # The first failure ends the run and keeps its reason: a gate must not be outrun.
-@pipeline(name="training", execution_mode=ExecutionMode.FAIL_FAST, tags=["training", "demand"])
+@pipeline(
+    name="training",
+    execution_mode=ExecutionMode.FAIL_FAST,
+    tags=["training", "demand"],
+    on_failure=run_failed,
+)
 def training(
     path: str,
     md5: str,

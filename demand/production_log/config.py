@@ -29,6 +29,14 @@ class MonitoringSettings(Settings):
     confidence: Annotated[float, Field(gt=0.5, lt=1.0)] = 0.95
 
 
+class AlertSettings(Settings):
+    """Whom alerts are told to, besides ``DEMAND_ALERT_URLS``, and how often."""
+
+    urls_file: str | None = None
+    repeat_hours: Positive = 24.0
+    timeout_s: Positive = 15.0
+
+
 Verdict = Literal["ok", "watch", "retrain", "alarm"]
 Series = Literal["answered", "mature"]
 
@@ -62,4 +70,5 @@ class MonitoringConfig(Settings):
 
     log: LogSettings = LogSettings()
     monitoring: MonitoringSettings = MonitoringSettings()
+    alerts: AlertSettings = AlertSettings()
     rules: list[Rule] = Field(default_factory=list)
