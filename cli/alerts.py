@@ -12,7 +12,6 @@ from rich.console import Console
 from demand.config import load_config
 from demand.errors import EXIT_ERROR, ConfigError
 from demand.monitoring.alerts import (
-    CONFIG,
     URLS,
     configured_receivers,
     failing,
@@ -20,6 +19,7 @@ from demand.monitoring.alerts import (
     send_test,
 )
 from demand.production_log.config import MonitoringConfig
+from demand.production_log.store import CONFIG
 from demand.schema.error_text import counted
 
 

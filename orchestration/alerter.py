@@ -18,7 +18,6 @@ from zenml.utils.secret_utils import SecretField
 from demand.config import load_config
 from demand.errors import GateRefusal
 from demand.monitoring.alerts import (
-    CONFIG,
     Alert,
     Receiver,
     configured_receivers,
@@ -27,6 +26,7 @@ from demand.monitoring.alerts import (
     receivers,
 )
 from demand.production_log.config import MonitoringConfig
+from demand.production_log.store import CONFIG
 from demand.progress import only_warned
 
 if TYPE_CHECKING:

@@ -10,10 +10,12 @@ from zenml import step
 from zenml.types import HTMLString
 
 from demand.monitoring import monitor as core
+from demand.monitoring.alerts import MODEL, alerts_of
 from demand.monitoring.guard import roll_back_where_worse
 from demand.production_log.config import MonitoringConfig
 from demand.registry.tracking import tracked_run
 from demand.workspace.workspace import write_json
+from orchestration.alerter import tell
 from orchestration.model_versions import follow_aliases
 from orchestration.steps import REPORTS, noted, output, reported, shown
 
@@ -31,7 +33,7 @@ def monitor(
 ]:
     """Read the production log, judge the champion, and log the figures to MLflow.
 
-    Where a rule says so, the champion before takes over at once.
+    Where a rule says so, the champion before takes over at once. People are told what holds.
     """
     with noted() as notes, reported() as reports:
         found = core.monitor(config, seed, datetime.datetime.now(datetime.UTC))
@@ -42,6 +44,7 @@ def monitor(
             readings = found.metrics["readings"].items()
             run.log_metrics({name: read["value"] for name, read in readings if "value" in read})
         notes |= tags
+        tell(MODEL, alerts_of(decision))
         served = roll_back_where_worse(decision, found.version)
         if served is not None:
             follow_aliases(deployed=True)

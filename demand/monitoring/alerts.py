@@ -21,10 +21,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 from demand.errors import ConfigError
+from demand.monitoring.rules import Decision
 from demand.production_log.config import AlertSettings
 from demand.progress import console
 from demand.workspace.workspace import (
-    PROJECT_ROOT,
     Workspace,
     current_workspace,
     exclusive,
@@ -35,7 +35,6 @@ from demand.workspace.workspace import (
 if TYPE_CHECKING:
     from apprise import NotifyBase
 
-CONFIG = PROJECT_ROOT / "configs" / "monitoring.yaml"
 URLS = "DEMAND_ALERT_URLS"
 SERVICES = "https://appriseit.com/services/"
 Severity = Literal["watch", "retrain", "alarm"]
@@ -72,6 +71,27 @@ class Failing:
     receiver: str
     since: str  # UTC, ISO 8601
     failures: int
+
+
+MODEL = "model"  # the source of what monitoring finds
+
+
+def alerts_of(decision: Decision) -> list[Alert]:
+    """Return what monitoring found and what lasts: the rules that hold.
+
+    Those that were told before and cannot be judged now last, too: no evidence is not the end.
+    """
+    unknown = {found.rule for found in decision.findings if found.state == "unknown"}
+    lasting = [
+        each.alert for each in firing() if each.source == MODEL and each.alert.key in unknown
+    ]
+    return lasting + [
+        Alert(
+            found.rule, found.verdict, f"{decision.subject}: {found.rule}", found.told, decision.id
+        )
+        for found in decision.findings
+        if found.verdict != "ok"
+    ]
 
 
 class Receiver(Protocol):

@@ -12,10 +12,8 @@ from pathlib import Path
 
 import pytest
 
-from demand.config import load_config
 from demand.errors import ConfigError, StateError
 from demand.monitoring.alerts import (
-    CONFIG,
     URLS,
     Alert,
     Receiver,
@@ -26,7 +24,7 @@ from demand.monitoring.alerts import (
     receivers,
     send_test,
 )
-from demand.production_log.config import AlertSettings, MonitoringConfig
+from demand.production_log.config import AlertSettings
 from demand.serving.http.server import LOOPBACK, free_port
 from demand.workspace.workspace import PROJECT_ROOT
 from tests import receiver as real
@@ -230,7 +228,3 @@ def test_a_test_message_names_those_that_it_does_not_reach(webhook: real.Receive
     assert send_test([*at(webhook), *dead()], 10.0) == ["JSON, URL 1 of the test"]
     assert titles(webhook) == ["avito-demand: a test"]
     assert firing() == []
-
-
-def test_the_config_says_the_defaults() -> None:
-    assert load_config(CONFIG, MonitoringConfig) == MonitoringConfig()

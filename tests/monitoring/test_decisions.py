@@ -6,9 +6,11 @@ from pathlib import Path
 import pytest
 
 from demand.errors import StateError
+from demand.monitoring.alerts import MODEL, alerts_of, notify
 from demand.monitoring.decisions import append, read, replay
 from demand.monitoring.rules import Decision, Reading, Window, decide
-from demand.production_log.config import Rule
+from demand.production_log.config import AlertSettings, Rule
+from demand.workspace.workspace import Workspace
 
 RULE = Rule(name="r", reading="x", limit=1.0, verdict="alarm")
 
@@ -55,6 +57,20 @@ def test_inputs_that_were_changed_are_found(path: Path) -> None:
 def test_findings_that_were_changed_are_found(path: Path) -> None:
     problem = changed(path, findings=[])
     assert problem == "the verdict is the same, but its findings differ"
+
+
+def test_alerts_are_the_rules_that_hold_and_what_cannot_be_judged_lasts(
+    workspace: Workspace,
+) -> None:
+    found = decision(1.5)
+    (alert,) = alerts_of(found)
+    assert (alert.key, alert.severity, alert.decision) == ("r", "alarm", found.id)
+    assert alert.title == "version 1: r"
+    assert alerts_of(decision(0.5)) == []
+    notify(MODEL, [alert], [], AlertSettings())
+    unknown = decide("version 1", [RULE], {"answered": [], "mature": []}, "later")
+    assert alerts_of(unknown) == [alert]
+    assert alerts_of(decision(0.5)) == []
 
 
 def test_what_a_crash_cut_short_is_left_out_and_written_over(path: Path) -> None:
