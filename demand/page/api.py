@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import datetime
 import json
 import threading
 import time
@@ -16,10 +17,17 @@ import httpx
 from demand.errors import ConfigError, DemandError, ServingError
 from demand.schema.columns import PARAMS
 from demand.serving.client import HttpClient, NoAnswer, TooSlow, authorization
-from demand.serving.http.middleware import PROBE_EXCEPT, PROBE_HEADER, is_loopback
+from demand.serving.http.middleware import (
+    PROBE_EXCEPT,
+    PROBE_HEADER,
+    REQUEST_ID_HEADER,
+    is_loopback,
+)
 
 Kind = Literal["flask", "mlflow"]
-TroubleKind = Literal["down", "slow", "busy", "no_model", "denied", "refused", "strange"]
+TroubleKind = Literal[
+    "down", "slow", "busy", "no_model", "denied", "refused", "strange", "no_outcomes"
+]  # fmt: skip
 
 ANSWER_S = 10.0
 PROBE_S = 3.0
@@ -41,7 +49,8 @@ class Trouble(DemandError):
 
     Its kind is ``down`` (nobody there), ``slow`` (no answer in time), ``busy``, ``no_model``
     (alive, but nothing is deployed), ``denied`` (the token), ``refused`` (an ad is not as it must
-    be: its field and row, where they are known), or ``strange`` (something else answers there).
+    be: its field and row, where they are known), ``strange`` (something else answers there), or
+    ``no_outcomes`` (it does not keep what became of ads).
     """
 
     def __init__(
@@ -53,7 +62,10 @@ class Trouble(DemandError):
 
 @dataclass(frozen=True)
 class Answer:
-    """What is said of one ad; all but the probability are None where it is not known."""
+    """What is said of one ad; all but the probability are None where it is not known.
+
+    The request id is that of an API which may be told later what became of the ad.
+    """
 
     probability: float
     low: float | None = None
@@ -61,6 +73,7 @@ class Answer:
     coverage: float | None = None
     percentile: float | None = None
     version: str | None = None
+    request_id: str | None = None
 
 
 class Client:
@@ -82,14 +95,14 @@ class Client:
 
         :class:`Trouble` where that is nobody, too slowly, or something else than the two kinds.
         """
-        status, body = self._ask("GET", "/info", timeout=PROBE_S)
+        status, body, _ = self._ask("GET", "/info", timeout=PROBE_S)
         if status in (401, 403) or status >= 500:
             raise _trouble(status, body)
         if status == 200 and isinstance(body, dict) and "model_version" in body:
             if body["model_version"] is None:
                 raise Trouble("no_model", str(body.get("problem") or ""))
             return "flask", str(body["model_version"])
-        status, _ = self._ask("GET", "/ping", timeout=PROBE_S)
+        status, *_ = self._ask("GET", "/ping", timeout=PROBE_S)
         if status == 200:
             return "mlflow", None
         raise Trouble("strange", f"{self.root} answers {status}, but not as this API does")
@@ -99,7 +112,7 @@ class Client:
 
         :class:`Trouble` where there was no answer.
         """
-        status, body = self._ask("GET", route)
+        status, body, _ = self._ask("GET", route)
         if status == 200 and isinstance(body, dict):
             return body
         if status in (404, 405):
@@ -116,17 +129,37 @@ class Client:
         """
         route = "/predict" if kind == "flask" else "/invocations"
         body = list(ads) if kind == "flask" else {"dataframe_records": list(ads)}
-        text = json.dumps(body, ensure_ascii=False, allow_nan=False).encode("utf-8", "replace")
         marked = {PROBE_HEADER: PROBE_EXCEPT + ",".join(map(str, own))}
-        status, found = self._ask("POST", route, text, marked)
-        for pause in _BUSY_PAUSES_S:
-            if status not in (429, 503):
-                break
-            time.sleep(pause)
-            status, found = self._ask("POST", route, text, marked)
+        status, found, request_id = self._post(route, body, marked)
         if status != 200:
             raise _trouble(status, found)
-        return _read(found, kind, len(ads))
+        return _read(found, kind, len(ads), request_id)
+
+    def report(self, request_id: str, *, sold: bool) -> None:
+        """Tell the Flask API what became of the first ad of a request; the latest counts.
+
+        :class:`Trouble` where it was not kept.
+        """
+        # Of two that overtake one another, the later click is the later one there, too.
+        now = datetime.datetime.now(datetime.UTC).isoformat()
+        outcome = {"request_id": request_id, "deal_probability": float(sold), "time": now}
+        status, found, _ = self._post("/outcomes", outcome)
+        if status in (404, 405):
+            raise Trouble("no_outcomes", f"{self.root} keeps no outcomes")
+        if status != 200:
+            raise _trouble(status, found)
+
+    def _post(
+        self, route: str, value: Any, marked: Mapping[str, str] | None = None
+    ) -> tuple[int, Any, str | None]:
+        """Send JSON, and again where the API was only busy; see :meth:`_ask`."""
+        text = json.dumps(value, ensure_ascii=False, allow_nan=False).encode("utf-8", "replace")
+        for pause in _BUSY_PAUSES_S:
+            answer = self._ask("POST", route, text, marked)
+            if answer[0] not in (429, 503):
+                return answer
+            time.sleep(pause)
+        return self._ask("POST", route, text, marked)
 
     def _ask(
         self,
@@ -136,8 +169,8 @@ class Client:
         marked: Mapping[str, str] | None = None,
         *,
         timeout: float | None = None,
-    ) -> tuple[int, Any]:
-        """Return status and JSON of an answer; None where it is no JSON, or is too long."""
+    ) -> tuple[int, Any, str | None]:
+        """Return status, JSON and request id of an answer; None where it has no such."""
         headers = self._headers if body is None else {**self._headers, **_JSON, **(marked or {})}
         timeout = timeout or ANSWER_S
         try:
@@ -149,9 +182,10 @@ class Client:
         except ServingError as error:
             raise Trouble("strange", "the answer is too long") from error
         try:
-            return answer.status, json.loads(answer.content)
+            found = json.loads(answer.content)
         except (ValueError, RecursionError):
-            return answer.status, None
+            found = None
+        return answer.status, found, answer.headers.get(REQUEST_ID_HEADER)
 
 
 def _url(address: str) -> httpx.URL:
@@ -181,13 +215,13 @@ def _trouble(status: int, body: Any) -> Trouble:
     return Trouble(kind, detail, field=field, row=row)
 
 
-def _read(found: Any, kind: Kind, count: int) -> list[Answer]:
+def _read(found: Any, kind: Kind, count: int, request_id: str | None) -> list[Answer]:
     """Read answers, or say that these are none."""
     try:
         if kind == "mlflow":
             answers = [Answer(float(value)) for value in found["predictions"]]
         else:
-            answers = list(map(_read_one, found))
+            answers = [_read_one(value, request_id) for value in found]
     except (AttributeError, TypeError, KeyError, ValueError) as error:
         raise Trouble("strange", "the answers cannot be read") from error
     if len(answers) != count:
@@ -195,13 +229,14 @@ def _read(found: Any, kind: Kind, count: int) -> list[Answer]:
     return answers
 
 
-def _read_one(value: Mapping[str, Any]) -> Answer:
+def _read_one(value: Mapping[str, Any], request_id: str | None) -> Answer:
     interval = value.get("interval") or {}
     return Answer(
         float(value["deal_probability"]),
         **{name: interval.get(name) for name in ("low", "high", "coverage")},
         percentile=value.get("percentile"),
         version=value.get("model_version"),
+        request_id=request_id,
     )
 
 

@@ -7,6 +7,7 @@ import logging
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -85,7 +86,7 @@ def _wired(page: gr.Blocks, on: Layout, do: Handlers) -> None:
         field.input(chosen, form, form, queue=False, trigger_mode="always_last", **_AS_SENT)
     answer = [
         on.notice, on.form_note, on.answer, on.advice, on.price, on.curve_words, on.curve,
-        on.result, on.pending,
+        on.outcome, on.outcome_note, on.result, on.request_id, on.pending,
     ]  # fmt: skip
     asked: dict[str, Any] = {
         "inputs": [on.language, *form], "outputs": answer, **_AS_SENT,
@@ -93,6 +94,9 @@ def _wired(page: gr.Blocks, on: Layout, do: Handlers) -> None:
     }  # fmt: skip
     for event in (on.ask.click, on.form.fields["title"].submit, on.form.fields["price"].submit):
         event(do.asked, **asked).then(None, js="() => window.showAnswer()", **_QUIET)
+    for button, sold in ((on.sold, True), (on.not_sold, False)):
+        ended, shown = partial(do.ended, sold), [on.language, on.request_id]
+        button.click(ended, shown, on.outcome_note, **_AS_SENT)
     on.examples.click(do.example, [on.examples], form, queue=False, **_AS_SENT)
     model = [
         on.form_head, on.team, on.measured, on.calibration_words, on.calibration, on.errors,
@@ -148,6 +152,7 @@ class Handlers:
             page.notice: self._notice(language, snapshot.trouble, pending=pending),
             page.many_head: render("many_head", language, rows, FILE_MB_MAX, sample),
             page.links: render("links", language, self.links),
+            page.outcome_head: render("outcome_head", language),
             **self._model(language, snapshot),
             **self._answer(language, result),
             **self._results(language, file),
@@ -187,8 +192,25 @@ class Handlers:
             page.form_note: "",
             **self._answer(language, result),
             page.result: result,
+            page.request_id: result.answer.request_id,
             page.pending: False,
         }
+
+    def ended(self, sold: bool, language: Language, request_id: str | None) -> str:
+        """Report whether the ad whose answer is shown was sold; say thanks, or why it was not kept.
+
+        A page that was started anew no longer knows the request.
+        """
+        try:
+            if request_id is None:
+                why = text(language, "outcome.forgotten")
+            else:
+                self.source.client.report(request_id, sold=sold)
+                kept = text(language, "outcome.sold" if sold else "outcome.not_sold")
+                return render("status", language, text(language, "outcome.thanks", outcome=kept))
+        except Trouble as trouble:
+            why = text(language, f"trouble.{trouble.kind}")
+        return render("note", language, text(language, "outcome.not_kept", why=why), True)
 
     def looked(self, language: Language, pending: bool, seen: Any, *values: Any) -> Updates:
         """Look how the API is, some seconds later: lists, notices and questions recover."""
@@ -313,14 +335,17 @@ class Handlers:
         }
 
     def _answer(self, language: Language, result: Result | None) -> Updates:
-        page = self.page
+        page, told = self.page, result is not None and result.answer.request_id is not None
+        outcome = {page.outcome: gr.update(visible=told), page.outcome_note: ""}
         if result is None:
             return {
+                **outcome,
                 page.answer: render("empty_answer", language),
                 page.advice: "",
                 page.price: gr.update(visible=False),
             }
         return {
+            **outcome,
             page.answer: render("answer", language, result),
             page.advice: render("advice", language, result),
             page.price: gr.update(visible=True),

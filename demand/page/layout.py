@@ -68,6 +68,8 @@ class Layout:
             with gr.Tab(id="team") as self.tab_team:
                 self._team()
         self.result = gr.State(None, time_to_live=_STATE_S)
+        # What became of an ad is known later than a result is remembered.
+        self.request_id = gr.State(None)
         self.pending = gr.State(False)
         self.seen = gr.State(None)
         self.file = gr.State(None, time_to_live=_STATE_S)
@@ -94,6 +96,13 @@ class Layout:
                 self.curve_words = gr.HTML()
                 lines: dict[str, Any] = {"color": "line", "y_lim": [0, None]}
                 self.curve = _plot(gr.LinePlot, "curve", x="price", y="probability", **lines)
+            card: dict[str, Any] = {"elem_id": "outcome", "elem_classes": "dp-card"}
+            with gr.Column(visible=False, **card) as self.outcome:
+                self.outcome_head = gr.HTML()
+                with gr.Row():
+                    self.sold = gr.Button(min_width=120, elem_id="sold")
+                    self.not_sold = gr.Button(min_width=120, elem_id="not-sold")
+                self.outcome_note = gr.HTML(elem_id="outcome-note")
 
     def _many(self) -> None:
         self.many_head = gr.HTML(elem_id="many-head")
@@ -134,7 +143,10 @@ class Layout:
             self.examples: "form.examples", self.upload: "many.upload",
             self.download: "many.download", self.language: "page.language",
         }  # fmt: skip
-        values = {self.ask: "form.ask", self.stop: "many.stop"}
+        values = {
+            self.ask: "form.ask", self.stop: "many.stop",
+            self.sold: "outcome.sold", self.not_sold: "outcome.not_sold",
+        }  # fmt: skip
         return {
             **{part: gr.update(label=text(language, key)) for part, key in labels.items()},
             **{part: gr.update(value=text(language, key)) for part, key in values.items()},

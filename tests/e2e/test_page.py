@@ -15,8 +15,10 @@ import pytest
 from playwright.sync_api import Browser, expect, sync_playwright
 
 from demand.demo import write_demo
+from demand.production_log.config import MonitoringConfig
+from demand.production_log.store import ProductionLog
 from demand.serving.http.server import free_port
-from demand.workspace.workspace import PROJECT_ROOT
+from demand.workspace.workspace import PROJECT_ROOT, Workspace
 from tests.e2e.page import (
     ARGUMENTS,
     CHROMIUM,
@@ -28,6 +30,7 @@ from tests.e2e.page import (
     unnamed_controls,
     visit,
 )
+from tests.production_log.answered import FAR_AHEAD, LONG_AGO
 
 pytestmark = [
     pytest.mark.e2e,
@@ -292,6 +295,54 @@ def test_all_of_it_can_be_done_with_the_keyboard(ui: Process, browser: Browser) 
         seller.page.locator("#upload").wait_for()
 
 
+def test_what_became_of_an_ad_is_kept_beside_its_answer(
+    model: Path, browser: Browser, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("DEMAND_LOG_URL")
+    api = Process(
+        ["cli.main", "api", "--model", str(model), "--model-version", "7", "--quiet"],
+        free_port(35000 + os.getpid() % 1000), tmp_path / "api.log", DEMAND_HOME=str(tmp_path),
+    )  # fmt: skip
+    page = Process(
+        ["cli.main", "ui", "--api", api.url, "--quiet"],
+        free_port(api.port + 1), tmp_path / "ui.log", DEMAND_HOME=str(tmp_path),
+    )  # fmt: skip
+    try:
+        api.start("/ready")
+        page.start("/health")
+        with visit(browser, page.url, language="en-US") as seller:
+            sold, not_sold = (
+                seller.page.get_by_role("button", name=name, exact=True)
+                for name in ("Sold", "Not sold")
+            )
+            expect(sold).to_have_count(0)
+            seller.describe("Велосипед")
+            seller.ask()
+            note = seller.page.locator("#outcome-note [role=status]")
+            not_sold.click()
+            expect(note).to_have_text("Thank you! Kept: “Not sold”.")
+            # Somebody changes their mind, by the keyboard.
+            sold.press("Enter")
+            expect(note).to_have_text("Thank you! Kept: “Sold”.")
+            assert seller.errors == []
+    finally:
+        page.end()
+        api.end()
+    log = ProductionLog(Workspace(tmp_path), MonitoringConfig())
+    found = log.mature_entries(LONG_AGO, FAR_AHEAD, now=FAR_AHEAD)
+    assert found["title_length"].tolist() == [len("Велосипед")]
+    assert found["outcome"].tolist() == [1.0]
+
+
+def test_where_no_outcomes_are_kept_that_is_said(ui: Process, browser: Browser) -> None:
+    with visit(browser, ui.url) as seller:
+        seller.describe()
+        seller.ask()
+        seller.page.get_by_role("button", name="Не продано", exact=True).click()
+        seller.page.wait_for_selector("#outcome-note [role=alert]")
+        assert "Не записано. Этот сервис не хранит" in seller.shown("#outcome-note")
+
+
 def test_a_list_takes_the_first_match_on_enter_and_nothing_that_it_does_not_have(
     ui: Process, browser: Browser
 ) -> None:
@@ -470,6 +521,7 @@ def test_a_model_server_gives_the_probability_alone_and_that_is_said(
             seller.ask()
             assert "only the probability" in seller.shown("#answer")
             assert seller.page.locator("[data-test=percentile]").count() == 0
+            assert seller.page.locator("#sold, #not-sold").count() == 0
             expect(seller.page.locator(LINES)).to_have_count(3)
     finally:
         page.end()

@@ -42,6 +42,7 @@ class Fake:
                 text = value if isinstance(value, bytes) else json.dumps(value).encode()
                 self.send_response(status)
                 self.send_header("Content-Length", str(len(text)))
+                self.send_header("X-Request-Id", "r-1")
                 self.end_headers()
                 self.wfile.write(text)
 
@@ -96,7 +97,7 @@ def test_answers_of_both_kinds_are_read(fake: Fake) -> None:
     whole, bare = client.answers([{}, {}], "flask", own=[0])
     (_, headers, _) = fake.asked[-1]
     assert {name.lower(): value for name, value in headers.items()}["demand-probe"] == "except=0"
-    assert whole == Answer(0.5, 0.1, 0.9, 0.8, 0.7, "4")
+    assert whole == Answer(0.5, 0.1, 0.9, 0.8, 0.7, "4", "r-1")
     assert (bare.low, bare.percentile) == (None, None)
     assert client.answers([{"title": "Ёж"}], "mlflow") == [Answer(0.25)]
     assert json.loads(fake.asked[-1][2]) == {"dataframe_records": [{"title": "Ёж"}]}

@@ -22,7 +22,7 @@ from demand.page.views import (
 ALL = json.loads(files("demand.page").joinpath("texts.json").read_text(encoding="utf-8"))
 USED = re.compile(
     r"""["']((?:page|tab|form|field|answer|help|suggest|curve|demanded|many|table|file|team|"""
-    r"""metric|demo|lists|refused|trouble)\.[a-z_]+)["']"""
+    r"""metric|demo|lists|refused|trouble|outcome)\.[a-z_]+)["']"""
 )
 
 
